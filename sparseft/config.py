@@ -1,0 +1,312 @@
+"""The settings of one run: plain frozen dataclasses, checked once, at the border.
+
+Hydra composes a mapping; `RunConfig.from_mapping` turns it into these classes, or says which key is
+wrong. Nothing behind that border handles raw mappings (but for `method`, whose options belong to
+the method itself) or knows of Hydra.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union
+
+from sparseft.errors import ConfigError
+
+__all__ = [
+    "DataConfig",
+    "ModelConfig",
+    "OutOfScopeConfig",
+    "RunConfig",
+    "TaskConfig",
+    "TrackingConfig",
+    "TrainingConfig",
+]
+
+_Section = TypeVar("_Section")
+
+
+def _require(valid: bool, key: str, expected: str, got: Any) -> None:
+    if not valid:
+        raise ConfigError(f"expected {key} to be {expected}, got {got!r}; change {key}.")
+
+
+def _positive(key: str, value: float | None) -> None:
+    _require(value is None or (math.isfinite(value) and value > 0), key, "greater than 0", value)
+
+
+def _not_negative(key: str, value: float) -> None:
+    _require(math.isfinite(value) and value >= 0, key, "0 or greater", value)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which pretrained model, and how a text becomes one vector."""
+
+    name: str
+    source: Literal["embedded", "path", "hub"] = "embedded"
+    id: str = "minilm"  # embedded: "minilm" or "smollm2"; path: a folder; hub: a model id
+    pooling: Literal["auto", "mean", "last"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    max_length: int = 128
+    revision: str | None = None
+    gguf_file: str | None = None
+
+    def __post_init__(self) -> None:
+        _positive("model.max_length", self.max_length)
+
+
+@dataclass(frozen=True)
+class OutOfScopeConfig:
+    """Files of texts that belong to no class; their rows get the label "oos"."""
+
+    train: str | None = None
+    validation: str | None = None
+    test: str | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which texts and labels, and how many of them are used."""
+
+    name: str
+    kind: Literal["builtin", "files", "hub"] = "builtin"
+    root: str | None = None  # None: ../shared/data beside the checkout or the working directory
+    train: str | None = None  # files are relative to `root`, or absolute
+    validation: str | None = None
+    test: str | None = None
+    id: str | None = None  # of a hub data set
+    config_name: str | None = None
+    text_column: str = "text"
+    label_column: str = "label"
+    multi_label: bool | Literal["auto"] = "auto"
+    out_of_scope: OutOfScopeConfig | None = None
+    shots: int | None = None  # training examples of each class
+    rows: int | None = None  # training rows in all, stratified
+    validation_rows: int | None = None
+    test_rows: int | None = None
+    validation_share: float = 0.15
+    split_seed: int = 0  # of the validation split; the training subset is drawn by the run's seed
+
+    def __post_init__(self) -> None:
+        for key in ("shots", "rows", "validation_rows", "test_rows"):
+            _positive(f"data.{key}", getattr(self, key))
+        _require(
+            self.shots is None or self.rows is None,
+            "data.shots and data.rows",
+            "not both set",
+            (self.shots, self.rows),
+        )
+        _require(
+            0 < self.validation_share < 1,
+            "data.validation_share",
+            "between 0 and 1",
+            self.validation_share,
+        )
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is learned, and the metric that chooses the best epoch and leads the reports."""
+
+    name: Literal["classification"] = "classification"
+    # auto: accuracy, or micro_f1 where a text may have several labels
+    metric: Literal["auto", "accuracy", "macro_f1", "micro_f1"] = "auto"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The one training loop that all methods share."""
+
+    epochs: int = 6
+    batch_size: int = 16  # rows of one forward; a step sees batch_size x accumulation
+    accumulation: int = 1
+    max_steps: int | None = None  # ends training early; the schedule is fitted to it
+    head_lr: float = 1e-3
+    weight_decay: float = 0.0
+    warmup_share: float = 0.1
+    schedule: Literal["linear", "constant"] = "linear"
+    clip_norm: float | None = 1.0
+    head_warmup_steps: int = 100  # L-BFGS iterations on frozen features; 0 leaves the head random
+    head_warmup_l2: float = 1e-3
+    autocast: Literal["auto", "bfloat16", "off"] = "auto"
+    early_stop_patience: int | None = None  # epochs without a better validation score
+    checkpoint_every: int | None = None  # optimizer steps
+    eval_batch_size: int = 64
+    gradient_checkpointing: bool = False
+    measure_flops: bool = True
+    progress: Literal["auto", "on", "off"] = "auto"
+    save: Literal["delta", "all", "none"] = "delta"  # delta: of the sparse method only
+
+    def __post_init__(self) -> None:
+        for key in (
+            "epochs",
+            "batch_size",
+            "accumulation",
+            "max_steps",
+            "head_lr",
+            "clip_norm",
+            "early_stop_patience",
+            "checkpoint_every",
+            "eval_batch_size",
+        ):
+            _positive(f"training.{key}", getattr(self, key))
+        for key in ("weight_decay", "head_warmup_steps", "head_warmup_l2"):
+            _not_negative(f"training.{key}", getattr(self, key))
+        _require(
+            0 <= self.warmup_share < 1,
+            "training.warmup_share",
+            "at least 0 and less than 1",
+            self.warmup_share,
+        )
+
+
+@dataclass(frozen=True)
+class TrackingConfig:
+    """Weights & Biases; metrics.jsonl and result.json are written in any case."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    project: str = "sparseft"
+    entity: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides one run.
+
+    `method` holds its `name`, `lr` and the options that the method itself reads.
+    """
+
+    experiment: str
+    model: ModelConfig
+    data: DataConfig
+    method: Mapping[str, Any]
+    seed: int = 0
+    output: str = "runs"
+    device: str = "auto"
+    threads: int | None = None
+    lr_scale: float = 1.0  # multiplies method.lr; what sweeps tune
+    rerun: bool = False  # run again although the result exists
+    task: TaskConfig = field(default_factory=TaskConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        for key in ("experiment", "model.name", "data.name", "method.name"):
+            section, _, name = key.rpartition(".")
+            owner = getattr(self, section) if section else self
+            value = owner.get(name) if isinstance(owner, Mapping) else getattr(owner, name)
+            # These name folders of the output.
+            valid = isinstance(value, str) and value not in ("", ".", "..") and "/" not in value
+            _require(valid, key, "a non-empty name without '/'", value)
+        lr = self.method.get("lr", 1e-3)
+        valid = isinstance(lr, (int, float)) and not isinstance(lr, bool)
+        _require(valid and math.isfinite(lr) and lr > 0, "method.lr", "a number above 0", lr)
+        _positive("lr_scale", self.lr_scale)
+        _positive("threads", self.threads)
+        _not_negative("seed", self.seed)
+
+    @property
+    def lr(self) -> float:
+        """The body's peak learning rate: method.lr x lr_scale."""
+        return float(self.method.get("lr", 1e-3)) * self.lr_scale
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any]) -> RunConfig:
+        """The checked settings in `mapping`.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or its value is of another type or range.
+        """
+        return _section(cls, mapping, "")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The settings as plain, JSON-able mappings; `from_mapping` of it gives an equal config."""
+        plain = _plain(self)
+        assert isinstance(plain, dict)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _section(cls: type[_Section], mapping: Any, prefix: str) -> _Section:
+    name = prefix.rstrip(".") or "the configuration"
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"expected {name} to be a mapping of settings, got {mapping!r}.")
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = [str(key) for key in mapping if key not in known]
+    if unknown:
+        raise ConfigError(
+            f"expected only known keys in {name}, got {prefix}{unknown[0]}; "
+            f"choose from: {', '.join(sorted(known))}."
+        )
+    values: dict[str, Any] = {}
+    for key, entry in known.items():
+        if key in mapping:
+            values[key] = _value(hints[key], mapping[key], prefix + key)
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"expected a value for {prefix}{key}, got none; set {prefix}{key}.")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:
+    """`value` as the annotated type `hint`, or a ConfigError that names `key`."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _union(options, value, key)
+    if origin is Literal:
+        # YAML 1.1 reads a bare on/off as a boolean.
+        if isinstance(value, bool) and ("on" if value else "off") in options:
+            return "on" if value else "off"
+        if not any(value == option and type(value) is type(option) for option in options):
+            raise _unexpected(key, "one of " + ", ".join(map(str, options)), value)
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _section(typing.cast("type[Any]", hint), value, key + ".")
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise _unexpected(key, "a list", value)
+        return tuple(_value(options[0], item, key) for item in value)
+    if origin is Mapping or hint is dict:
+        if not isinstance(value, Mapping):
+            raise _unexpected(key, "a mapping", value)
+        return _plain(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise _unexpected(
+            key, {str: "a text", int: "a whole number"}.get(hint, hint.__name__), value
+        )
+    return value
+
+
+def _union(options: tuple[Any, ...], value: Any, key: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    rest = [option for option in options if option is not type(None)]
+    if len(rest) == 1:
+        return _value(rest[0], value, key)
+    for option in rest:
+        try:
+            return _value(option, value, key)
+        except ConfigError:
+            continue
+    raise _unexpected(key, "one of the types " + ", ".join(map(str, rest)), value)
+
+
+def _unexpected(key: str, expected: str, value: Any) -> ConfigError:
+    return ConfigError(f"expected {key} to be {expected}, got {value!r}; change {key}.")
