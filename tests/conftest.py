@@ -1,4 +1,4 @@
-"""What every test stands on: no network, one thread, fixed seeds, and no test dropped in silence."""
+"""What every test stands on: no network, one thread, fixed seeds, no test dropped in silence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # Skipped rather than deselected: a skip is counted in the last line and named below, also under xdist.
+    # Skipped, not deselected: a skip is counted in the last line and named below, also under xdist.
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason=_SLOW))
