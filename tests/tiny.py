@@ -36,9 +36,8 @@ HEADS = 2
 VOCABULARY = 60
 PAD = 0
 
-_WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]") + tuple(
-    f"word{number}" for number in range(VOCABULARY - 5)
-)
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+_WORDS = (*_SPECIAL, *(f"word{number}" for number in range(VOCABULARY - len(_SPECIAL))))
 
 
 def tiny_config(family: str) -> PreTrainedConfig:
@@ -93,7 +92,9 @@ def tiny_config(family: str) -> PreTrainedConfig:
     raise ValueError(f"expected one of {FAMILIES}, got {family!r}")
 
 
-def tiny(family: str, num_labels: int = 3, seed: int = 0, multi_label: bool = False) -> TextClassifier:
+def tiny(
+    family: str, num_labels: int = 3, seed: int = 0, multi_label: bool = False
+) -> TextClassifier:
     """A random classifier of `family` in eval mode; the same for the same seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -110,7 +111,11 @@ def tiny(family: str, num_labels: int = 3, seed: int = 0, multi_label: bool = Fa
 
 
 def tiny_batch(
-    model: TextClassifier, rows: int = 4, length: int = 7, seed: int = 0, padding_side: str = "right"
+    model: TextClassifier,
+    rows: int = 4,
+    length: int = 7,
+    seed: int = 0,
+    padding_side: str = "right",
 ) -> dict[str, Tensor]:
     """Random ids of unequal lengths (the first row is full), with labels of the model's kind."""
     generator = torch.Generator().manual_seed(seed)
@@ -137,8 +142,10 @@ def _to_left(input_ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def tiny_tokenizer(path: str | os.PathLike[str] | None = None) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of `word0` … `word54`, [CLS] text [SEP]; saved where a path is given."""
-    core = Tokenizer(WordLevel({word: number for number, word in enumerate(_WORDS)}, unk_token="[UNK]"))
+    """A word-level tokenizer of `word0` … `word54` ([CLS] text [SEP]), saved to a given path."""
+    core = Tokenizer(
+        WordLevel({word: number for number, word in enumerate(_WORDS)}, unk_token="[UNK]")
+    )
     core.pre_tokenizer = Whitespace()
     core.post_processor = TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]

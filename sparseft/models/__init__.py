@@ -7,11 +7,18 @@ from sparseft.models.classifier import (
     last_token_pooling,
     mean_pooling,
 )
+from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
+from sparseft.models.load import LoadedModel, load
 
 __all__ = [
+    "EMBEDDED",
     "ClassifierOutput",
+    "LoadedModel",
     "Pooling",
     "TextClassifier",
+    "embedded_gguf",
+    "embedded_path",
     "last_token_pooling",
+    "load",
     "mean_pooling",
 ]

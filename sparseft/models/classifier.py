@@ -5,8 +5,9 @@ Legend: B batch, L tokens of the longest text, H hidden size, C labels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as functional
@@ -90,10 +91,12 @@ class TextClassifier(nn.Module):
         least = 1 if multi_label else 2
         if num_labels < least:
             raise ModelError(
-                f"expected at least {least} labels, got {num_labels}; check the data's label column."
+                f"expected at least {least} labels, got {num_labels}; check the data's labels."
             )
         if pooling not in ("mean", "last"):
-            raise ModelError(f"expected pooling 'mean' or 'last', got {pooling!r}; set model.pooling.")
+            raise ModelError(
+                f"expected pooling 'mean' or 'last', got {pooling!r}; set model.pooling."
+            )
         hidden_size = getattr(getattr(backbone, "config", None), "hidden_size", None)
         if not isinstance(hidden_size, int):
             raise ModelError(
@@ -152,9 +155,32 @@ class TextClassifier(nn.Module):
         )
 
     def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Recompute the backbone's activations in backward; options as in transformers."""
-        self.backbone.gradient_checkpointing_enable(**options)  # type: ignore[operator]
+        """Recompute the backbone's activations in backward (not reentrant); options go to it.
+
+        Raises:
+            ModelError: the backbone has a trained prefix, which recomputing would drop.
+        """
+        adapter = getattr(self.backbone, "active_peft_config", None)
+        if getattr(adapter, "is_prompt_learning", False):
+            raise ModelError(
+                "expected no gradient checkpointing with prefix tuning, got it switched on: the "
+                "recomputed layers would run without the prefix; set "
+                "training.gradient_checkpointing=false."
+            )
+        _checkpointing(self.backbone, "enable")(**options)
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep the backbone's activations again."""
-        self.backbone.gradient_checkpointing_disable()  # type: ignore[operator]
+        _checkpointing(self.backbone, "disable")()
+
+
+def _checkpointing(backbone: nn.Module, action: str) -> Callable[..., None]:
+    # transformers renamed these in 5.2x; the old names warn there and are the only ones before.
+    for name in (f"activation_checkpointing_{action}", f"gradient_checkpointing_{action}"):
+        method = getattr(backbone, name, None)
+        if method is not None:
+            return cast("Callable[..., None]", method)
+    raise ModelError(
+        f"expected a transformers model for gradient checkpointing, got {type(backbone).__name__}; "
+        "set training.gradient_checkpointing=false."
+    )
