@@ -24,6 +24,7 @@ _LAYERS = {
     "selection": 2,
     "saliency": 2,
     "constructs": 2,
+    "analysis": 2,
     "config": 2,
     "paths": 2,
     "models": 3,
@@ -37,6 +38,7 @@ _LAYERS = {
     "run": 5,
     "predict": 5,
     "report": 5,
+    "reporting": 5,
 }
 _HELPERS = {"config", "paths", "results", "tracking"}
 
