@@ -1,0 +1,48 @@
+"""The model card that lies beside a delta."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sparseft.selection.selection import Selection
+
+__all__ = ["model_card"]
+
+
+def model_card(selection: Selection, config: Mapping[str, Any], size: int) -> str:
+    """Markdown: what the delta is, what it changes, how to load it."""
+    extra = config.get("extra", {})
+    model = extra.get("model", {}) if isinstance(extra, Mapping) else {}
+    labels = extra.get("label_names", []) if isinstance(extra, Mapping) else []
+    metrics = extra.get("metrics", {}) if isinstance(extra, Mapping) else {}
+    base = model.get("id") or model.get("name") or config["base_class"]
+    units = ", ".join(f"{n} {kind}s" for kind, n in selection.units_by_kind().items())
+    lines = [
+        f"# A sparse delta of {base}",
+        "",
+        f"{selection.trained:,} of {selection.backbone_parameters:,} pretrained numbers "
+        f"({selection.density:.2%}) were trained in place: {units}, "
+        f"from layer {selection.lowest_layer} of {selection.num_layers} upwards. "
+        f"The file holds {size / 1e6:.2f} MB. Nothing is added to the model.",
+        "",
+        f"- base weights: SHA-256 `{selection.base_hash}` (head left out)",
+        f"- budget: `{dict(selection.info).get('budget')}`, token saliency: "
+        f"`{dict(selection.info).get('saliency')}`, control: `{dict(selection.info).get('control')}`",
+    ]
+    if labels:
+        shown = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
+        lines.append(f"- labels ({len(labels)}): {shown}")
+    lines.extend(f"- {name}: {value}" for name, value in sorted(metrics.items()))
+    lines += [
+        "",
+        "```python",
+        "import sparseft",
+        "",
+        "sparseft.load_delta(model, 'THIS_FOLDER')  # model: the base, with a head of this size",
+        "```",
+        "",
+        "or `python -m sparseft.predict THIS_FOLDER \"a text\"`.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,149 @@
+"""Linear and Embedding modules whose weight is trained at selected entries.
+
+An existing module changes its class in place, so names, hooks and identity stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparseft.sparse.autograd import CompactEmbedding, CompactLinear
+from sparseft.sparse.plan import Plan
+from sparseft.sparse.registry import register
+
+__all__ = ["SparseEmbedding", "SparseLinear", "SparseModule"]
+
+
+def _stamp(values: Tensor | None) -> tuple[int, int]:
+    # In-place changes raise the version; assignment of a new tensor changes the identity.
+    return (0, 0) if values is None else (id(values), values._version)
+
+
+class SparseModule(nn.Module):
+    """What sparse modules share: compact values beside the weight that holds them."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    sparse_values: nn.Parameter
+    sparse_bias: nn.Parameter | None
+    sparse_plan: Plan
+    sparse_base: tuple[Tensor, Tensor | None]
+    sparse_disabled: bool
+    _sparse_written: tuple[tuple[int, int], tuple[int, int]]
+
+    def attach(self, plan: Plan, shared: nn.Parameter | None = None) -> None:
+        """Take the current entries as both the base and the starting values (fp32 masters).
+
+        Args:
+            plan: which entries.
+            shared: the compact values of a tied module, to train the same numbers.
+        """
+        base = plan.read(self.weight.detach())
+        base_bias = None
+        if plan.bias:
+            assert self.bias is not None
+            base_bias = self.bias.detach().index_select(0, plan.index)
+        master = torch.promote_types(base.dtype, torch.float32)
+        self.sparse_values = shared if shared is not None else nn.Parameter(base.to(master))
+        self.sparse_bias = None if base_bias is None else nn.Parameter(base_bias.to(master))
+        self.sparse_plan, self.sparse_base = plan, (base, base_bias)
+        self.sparse_disabled = False
+        self._own()
+
+    def _own(self) -> None:
+        register(self.sparse_values, self)
+        if self.sparse_bias is not None:
+            register(self.sparse_bias, self)
+        self._sparse_written = (_stamp(self.sparse_values), _stamp(self.sparse_bias))
+
+    def detach_values(self) -> None:
+        """Forget everything sparse; the weight stays as it is."""
+        for name in ("sparse_values", "sparse_bias"):
+            self._parameters.pop(name, None)
+        for name in (
+            "sparse_plan", "sparse_base", "sparse_disabled", "_sparse_written", "sparse_bias"
+        ):  # fmt: skip
+            self.__dict__.pop(name, None)
+
+    @torch.no_grad()
+    def write_through(self) -> None:
+        """Copy the compact values into the weight, unless the delta is disabled."""
+        if self.sparse_disabled:
+            return
+        self.sparse_plan.write(self.weight, self.sparse_values)
+        if self.sparse_bias is not None:
+            assert self.bias is not None
+            values = self.sparse_bias.detach().to(self.bias.dtype)
+            self.bias.index_copy_(0, self.sparse_plan.index, values)
+        self._own()
+
+    @torch.no_grad()
+    def write_base(self) -> None:
+        """Put the base model's entries back into the weight."""
+        base, base_bias = self.sparse_base
+        self.sparse_plan.write(self.weight, base)
+        if base_bias is not None:
+            assert self.bias is not None
+            self.bias.index_copy_(0, self.sparse_plan.index, base_bias)
+
+    def sync(self) -> None:
+        """Write the compact values into the weight if they have changed since the last time."""
+        if self._sparse_written != (_stamp(self.sparse_values), _stamp(self.sparse_bias)):
+            self.write_through()
+
+    def training_values(self) -> bool:
+        """Whether this forward pass must leave a graph for the compact values."""
+        return (
+            torch.is_grad_enabled()
+            and not self.sparse_disabled
+            and self.sparse_values.requires_grad
+        )
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        result = super()._apply(fn, recurse)
+        self.sparse_plan.move(fn)
+        base, base_bias = self.sparse_base
+        self.sparse_base = (fn(base), None if base_bias is None else fn(base_bias))
+        return result
+
+
+class SparseLinear(SparseModule, nn.Linear):  # type: ignore[misc]
+    """`nn.Linear` with compact values; see `CompactLinear` for the gradient."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., k] to [..., n]; the dense matmul over the module's own weight."""
+        self.sync()
+        if not self.training_values():
+            return nn.functional.linear(input, self.weight, self.bias)
+        device = input.device.type
+        if not torch.is_autocast_enabled(device):
+            return self._compact(input)
+        # Inside an autograd.Function autocast would save the uncast input; cast it here.
+        with torch.autocast(device, enabled=False):
+            return self._compact(input.to(torch.get_autocast_dtype(device)))
+
+    def _compact(self, x: Tensor) -> Tensor:
+        output = CompactLinear.apply(
+            x, self.weight, self.bias, self.sparse_values, self.sparse_bias, self.sparse_plan
+        )  # type: ignore[no-untyped-call]
+        return output  # type: ignore[no-any-return]
+
+
+class SparseEmbedding(SparseModule, nn.Embedding):  # type: ignore[misc]
+    """`nn.Embedding` with compact values for the selected rows."""
+
+    bias = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[...] token ids to [..., d]."""
+        self.sync()
+        if not self.training_values():
+            return nn.functional.embedding(input, self.weight, self.padding_idx)
+        output = CompactEmbedding.apply(
+            input, self.weight, self.sparse_values, self.sparse_plan, self.padding_idx
+        )  # type: ignore[no-untyped-call]
+        return output  # type: ignore[no-any-return]
