@@ -104,31 +104,38 @@ def _check(modules: dict[str, nn.Module], selected: ModuleSelection) -> None:
         )
 
 
+    for name, other in _tied(modules, selected.module):
+        if isinstance(other, nn.Embedding) and selected.structure not in ("rows", "embedding"):
+            raise SelectionError(
+                f"expected rows of {selected.module!r}, which is tied to the embedding {name!r}, "
+                f"got {selected.structure}; select embedding rows, or untie the weights."
+            )
+
+
+def _tied(modules: dict[str, nn.Module], name: str) -> list[tuple[str, nn.Module]]:
+    """The other modules that use the same weight."""
+    weight = modules[name].weight
+    return [
+        (other_name, other)
+        for other_name, other in modules.items()
+        if other_name != name and getattr(other, "weight", None) is weight
+    ]
+
+
 def _convert(modules: dict[str, nn.Module], selected: ModuleSelection) -> None:
     module = modules[selected.module]
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
     plan = Plan.of(selected, weight.device)
-    _become(module).attach(plan)
+    first = _become(module)
+    first.attach(plan)
     # A tied weight has several users; each must send its gradient to the same values.
-    for name, other in modules.items():
-        if name == selected.module or getattr(other, "weight", None) is not weight:
-            continue
-        tied = Plan(_structure_for(other, plan), plan.index, plan.edge, bias=False)
-        first = module.sparse_values
-        assert isinstance(first, nn.Parameter)
-        _become(other).attach(tied, shared=first)
-
-
-def _structure_for(module: nn.Module, plan: Plan) -> str:  # type: ignore[return]
-    if isinstance(module, nn.Embedding):
-        if plan.structure in ("rows", "embedding"):
-            return "embedding"
-        raise SelectionError(
-            f"expected rows of a weight that is tied to an embedding, got {plan.structure}; "
-            "select embedding rows, or untie the weights."
-        )
-    return "rows" if plan.structure == "embedding" else plan.structure
+    for _, other in _tied(modules, selected.module):
+        structure = plan.structure
+        if structure in ("rows", "embedding"):
+            structure = "embedding" if isinstance(other, nn.Embedding) else "rows"
+        tied = Plan(structure, plan.index, plan.edge, bias=False)
+        _become(other).attach(tied, shared=first.sparse_values)
 
 
 def _become(module: nn.Module) -> SparseModule:

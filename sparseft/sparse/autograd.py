@@ -58,7 +58,7 @@ class CompactLinear(torch.autograd.Function):
         flat = dY.reshape(-1, dY.shape[-1])  # [T, n]
         gradient = bias_gradient = None
         if ctx.needs_input_grad[3]:
-            flat_x = x.reshape(-1, x.shape[-1])  # [T, k] or [T, m]
+            flat_x = x.reshape(flat.shape[0], x.shape[-1])  # [T, k] or [T, m]
             if ctx.structure == "rows":
                 gradient = masked_grad.rows(flat, flat_x, index)
                 if ctx.needs_input_grad[4]:

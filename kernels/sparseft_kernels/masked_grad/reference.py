@@ -55,8 +55,8 @@ def blocks(dY: Tensor, X: Tensor, index: Tensor, edge: int) -> Tensor:
     Returns:
         [m, b, b] in the inputs' dtype.
     """
-    tokens, grid_columns = dY.shape[0], X.shape[1] // edge
-    dY_blocks = dY.reshape(tokens, -1, edge).transpose(0, 1)  # [n/b, T, b]
+    tokens, grid_rows, grid_columns = dY.shape[0], dY.shape[1] // edge, X.shape[1] // edge
+    dY_blocks = dY.reshape(tokens, grid_rows, edge).transpose(0, 1)  # [n/b, T, b]
     X_blocks = X.reshape(tokens, grid_columns, edge).transpose(0, 1)  # [k/b, T, b]
     block_row = torch.div(index, grid_columns, rounding_mode="floor")  # [m]
     block_column = index - block_row * grid_columns  # [m]

@@ -35,8 +35,8 @@ def columns(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
 def blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
     """sum_t w[t] |dY[t, block row]|^2 |X[t, block column]|^2: flat [n/b * k/b]."""
     dY, X = _wide(dY), _wide(X)
-    dY_energy = dY.square().reshape(dY.shape[0], -1, edge).sum(2)  # [T, n/b]
-    X_energy = X.square().reshape(X.shape[0], -1, edge).sum(2)  # [T, k/b]
+    dY_energy = dY.square().reshape(dY.shape[0], dY.shape[1] // edge, edge).sum(2)  # [T, n/b]
+    X_energy = X.square().reshape(X.shape[0], X.shape[1] // edge, edge).sum(2)  # [T, k/b]
     return ((dY_energy * w[:, None]).t() @ X_energy).reshape(-1)
 
 
