@@ -1,6 +1,6 @@
 """Real faults of the file system, from the kernel rather than from a patched function.
 
-`pytest.MonkeyPatch` would test that our code calls what we think it calls; these make the calls fail.
+`pytest.MonkeyPatch` would test that we call what we think we call; these make the calls fail.
 """
 
 from __future__ import annotations
