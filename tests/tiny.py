@@ -99,6 +99,7 @@ def tiny(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = AutoModel.from_config(tiny_config(family), attn_implementation="sdpa")
+    backbone.config.use_cache = False
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
     return TextClassifier(

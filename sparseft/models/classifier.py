@@ -5,7 +5,8 @@ Legend: B batch, L tokens of the longest text, H hidden size, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -154,12 +155,24 @@ class TextClassifier(nn.Module):
             loss=None if labels is None else self.loss(logits, labels), logits=logits
         )
 
-    def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Recompute the backbone's activations in backward (not reentrant); options go to it.
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Recompute the backbone's activations in backward; the settings of transformers.
+
+        transformers makes the embeddings' output require a gradient then, which only reentrant
+        checkpointing needs. It is undone here: backward still stops at the lowest trained layer.
 
         Raises:
-            ModelError: the backbone has a trained prefix, which recomputing would drop.
+            ModelError: reentrant checkpointing is asked for, or the backbone has a trained prefix,
+                which recomputing would drop.
         """
+        settings = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
+        if settings["use_reentrant"]:
+            raise ModelError(
+                "expected use_reentrant=False for gradient checkpointing, got True, which sends "
+                "backward through frozen layers; leave the setting out."
+            )
         adapter = getattr(self.backbone, "active_peft_config", None)
         if getattr(adapter, "is_prompt_learning", False):
             raise ModelError(
@@ -167,11 +180,36 @@ class TextClassifier(nn.Module):
                 "recomputed layers would run without the prefix; set "
                 "training.gradient_checkpointing=false."
             )
-        _checkpointing(self.backbone, "enable")(**options)
+        with no_input_gradients(self.backbone):
+            _checkpointing(self.backbone, "enable")(settings, **options)
 
-    def gradient_checkpointing_disable(self) -> None:
+    def activation_checkpointing_disable(self) -> None:
         """Keep the backbone's activations again."""
         _checkpointing(self.backbone, "disable")()
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
+    ) -> None:
+        """`activation_checkpointing_enable` by its older name."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """`activation_checkpointing_disable` by its older name."""
+        self.activation_checkpointing_disable()
+
+
+@contextlib.contextmanager
+def no_input_gradients(backbone: Any) -> Iterator[None]:
+    """Undo that the block makes the embeddings' output require a gradient (a forward hook).
+
+    With that hook, backward runs through every frozen layer down to the embeddings, for nothing.
+    """
+    remove = getattr(backbone, "disable_input_require_grads", lambda: None)
+    remove()  # transformers remembers one set of hooks only, so an older one would be lost
+    try:
+        yield
+    finally:
+        remove()
 
 
 def _checkpointing(backbone: nn.Module, action: str) -> Callable[..., None]:

@@ -120,6 +120,18 @@ def test_gradient_checkpointing_changes_no_gradient(family: str) -> None:
         torch.testing.assert_close(recomputed, plain)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_gradient_checkpointing_does_not_reach_a_frozen_backbone(family: str) -> None:
+    model = tiny(family).train()
+    model.backbone.requires_grad_(False)
+    batch = tiny_batch(model)
+    for _ in range(2):  # a second call must not leave the first one's hook behind
+        model.gradient_checkpointing_enable()
+    assert not model.features(batch["input_ids"], batch["attention_mask"]).requires_grad
+    with pytest.raises(ModelError, match="use_reentrant=False"):
+        model.gradient_checkpointing_enable({"use_reentrant": True})
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
