@@ -1,0 +1,203 @@
+"""`python -m sparseft.run`: compose a configuration, do one run or a sweep, say how it went.
+
+    python -m sparseft.run +experiment=intent             one run
+    python -m sparseft.run +experiment=intent data=trec   on other data
+    python -m sparseft.run -m +experiment=intent          the experiment's sweep
+
+A run whose configuration and commit already have a result is skipped, so a sweep that was stopped
+goes on where it was. The exit status is 2 where a run failed on a user error, 1 on any other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sparseft.config import RunConfig
+from sparseft.errors import ConfigError, SparseftError
+from sparseft.paths import conf_dir
+from sparseft.results import Result
+from sparseft.training import RunOutcome, execute
+
+__all__ = ["main"]
+
+_log = logging.getLogger("sparseft.run")
+
+# Tells a worker of a parallel launcher that nobody reads its `_Sweep`.
+_MAIN_PROCESS = "SPARSEFT_MAIN_PROCESS"
+
+
+class _Sweep:
+    """What happened in this process."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[RunOutcome] = []
+        self.failures: list[tuple[str, BaseException]] = []
+
+
+def main() -> None:
+    """The command line."""
+    sweep = _Sweep()
+    os.environ[_MAIN_PROCESS] = str(os.getpid())
+    _set_up_logging()
+
+    def task(composed: DictConfig) -> None:
+        _one(composed, sweep)
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    except SparseftError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    if len(sweep.outcomes) + len(sweep.failures) > 1:
+        print(_table([outcome.result for outcome in sweep.outcomes]))
+    if sweep.failures:
+        if len(sweep.outcomes) + len(sweep.failures) > 1:
+            print(f"{len(sweep.failures)} runs failed:", file=sys.stderr)
+        for name, failure in sweep.failures:
+            print(f"error: {name}{failure}", file=sys.stderr)
+        users = all(isinstance(failure, SparseftError) for _, failure in sweep.failures)
+        sys.exit(2 if users else 1)
+
+
+def _set_up_logging() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("sparseft")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _one(composed: DictConfig, sweep: _Sweep) -> None:
+    """One run; in a sweep a failure is kept for the end, so that it does not lose the others."""
+    job = HydraConfig.get()
+    multiple = job.mode == RunMode.MULTIRUN
+    name = ""
+    if multiple:
+        name = job.job.override_dirname or "run"
+        _log.info("run %d: %s", int(job.job.num) + 1, name)
+        name += ": "
+    try:
+        outcome = execute(_config(composed))
+    except Exception as error:
+        if os.environ.get(_MAIN_PROCESS) != str(os.getpid()):
+            raise
+        if not isinstance(error, SparseftError):
+            if not multiple:
+                raise
+            _log.exception("run %sfailed", name)
+        elif multiple:
+            _log.error("error: %s", error)
+        sweep.failures.append((name, error))
+        return
+    sweep.outcomes.append(outcome)
+    print(_line(outcome) if multiple else _summary(outcome), flush=True)
+
+
+def _config(composed: DictConfig) -> RunConfig:
+    try:
+        mapping = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None)
+        raise ConfigError(f"expected a complete configuration, got: {reason} ({key}).") from error
+    assert isinstance(mapping, dict)
+    return RunConfig.from_mapping({str(key): value for key, value in mapping.items()})
+
+
+def _line(outcome: RunOutcome) -> str:
+    result = outcome.result
+    done = "was done before" if outcome.skipped else f"{result.cost['train_seconds']:.0f} s"
+    return (
+        f"  accuracy {result.metrics['accuracy']:.4f}, validation {result.validation:.4f}, "
+        f"{done}: {outcome.folder}"
+    )
+
+
+def _summary(outcome: RunOutcome) -> str:
+    result, folder = outcome.result, outcome.folder
+    cost, notes = result.cost, result.notes
+    lines = []
+    if outcome.skipped:
+        lines.append("this configuration and commit have a result already; rerun=true runs again")
+    elif outcome.resumed:
+        lines.append("went on from the checkpoint of a run that was stopped")
+    metrics = dict(result.metrics)
+    shown = [("accuracy", metrics.pop("accuracy")), ("macro-F1", metrics.pop("macro_f1"))]
+    shown += [(name.replace("_", " "), value) for name, value in metrics.items()]
+    share = cost["trainable_parameters"] / cost["total_parameters"]
+    flops, memory = cost["flops_per_step"], cost["peak_memory_bytes"]
+    lines += [
+        f"{result.method} on {result.data['name']}, {result.model}, seed {result.seed}",
+        "  test      " + ", ".join(f"{name} {value:.4f}" for name, value in shown),
+        f"  selected  validation {notes.get('metric')} {result.validation:.4f} after epoch "
+        f"{notes.get('best_epoch')}, {result.seconds_to_best:.1f} s after the start",
+        f"  seconds   head warm-up {cost['head_warmup_seconds']:.1f}, analysis "
+        f"{cost['analysis_seconds']:.1f}, training {cost['train_seconds']:.1f}, validation "
+        f"{cost['evaluation_seconds']:.1f}",
+        f"  step      median {cost['step_ms_median']:.1f} ms (p20 {cost['step_ms_p20']:.1f}, p80 "
+        f"{cost['step_ms_p80']:.1f}), {cost['steps']} steps"
+        + ("" if flops is None else f", {flops / 1e9:.1f} GFLOP each"),
+        f"  trained   {cost['trainable_parameters']:,} of {cost['total_parameters']:,} parameters "
+        f"({share:.2%}), optimizer state {cost['optimizer_state_bytes'] / 1e6:.1f} MB"
+        + ("" if memory is None else f", peak memory {memory / 1e6:.0f} MB"),
+        f"  result    {folder / 'result.json'}",
+    ]
+    for name in ("delta", "state.safetensors"):
+        if (folder / name).exists():
+            lines.append(f"  {'delta' if name == 'delta' else 'state'}     {folder / name}")
+    return "\n".join(lines)
+
+
+def _table(results: Sequence[Result]) -> str:
+    """Test figures by data and method, each at the learning rate that validates best."""
+    groups: dict[tuple[str, str], dict[float, list[Result]]] = {}
+    for result in results:
+        by_lr = groups.setdefault((result.data["name"], result.method), {})
+        by_lr.setdefault(result.tuning["lr"], []).append(result)
+    rows = [("data", "method", "lr", "seeds", "validation", "accuracy", "macro-F1", "ms/step")]
+    for (data, method), by_lr in groups.items():
+        lr, best = max(by_lr.items(), key=lambda item: _mean([r.validation for r in item[1]]))
+        rows.append(
+            (
+                data,
+                method,
+                f"{lr:.2g} of {len(by_lr)}",
+                str(len(best)),
+                _spread([r.validation for r in best]),
+                _spread([r.metrics["accuracy"] for r in best]),
+                _spread([r.metrics["macro_f1"] for r in best]),
+                f"{statistics.median(r.cost['step_ms_median'] for r in best):.1f}",
+            )
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values)
+
+
+def _spread(values: Sequence[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{_mean(values):.4f}{deviation}"
+
+
+if __name__ == "__main__":
+    main()

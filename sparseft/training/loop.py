@@ -1,0 +1,404 @@
+"""The one training loop, of every method."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sparseft import sparse
+from sparseft.config import TrainingConfig
+from sparseft.errors import CheckpointError, ConfigError
+from sparseft.methods import Prepared
+from sparseft.models import TextClassifier
+from sparseft.optim import SparseAdamW
+from sparseft.training.devices import (
+    autocast,
+    random_state,
+    restore_random_state,
+    seed_everything,
+    synchronize,
+)
+from sparseft.training.evaluate import Evaluation
+from sparseft.training.meters import PeakMemory, StepMeter, count_flops, optimizer_state_bytes
+from sparseft.training.record import MetricsLog
+
+__all__ = [
+    "Batches",
+    "Progress",
+    "TrainOutcome",
+    "accumulate",
+    "make_optimizer",
+    "schedule_factor",
+    "train",
+]
+
+Batch = Mapping[str, Tensor]
+
+
+class Batches(Protocol):
+    """What the loop needs of a loader: an order that is a function of (seed, epoch)."""
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+    def batches(self, start: int = 0) -> Iterator[dict[str, Tensor]]: ...
+
+
+@dataclass
+class Progress:
+    """How far a run is; a checkpoint holds all of it."""
+
+    epoch: int = 0  # the one that the next step belongs to
+    step_of_epoch: int = 0
+    step: int = 0  # optimizer steps done
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    milliseconds: list[float] = field(default_factory=list)
+    peak_memory_bytes: int = 0
+    best_score: float | None = None
+    best_loss: float = math.inf
+    best_step: int = 0
+    best_epoch: int = 0
+    seconds_to_best: float = 0.0  # of training and evaluation alone
+    epochs_since_best: int = 0
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What training found and cost; the model holds the best step's values.
+
+    Attributes:
+        score: the best validation score.
+        best_epoch: the epoch (from 1) after which it was reached; `best_step` likewise.
+        seconds_to_best: training and evaluation up to it, without head warm-up and analysis.
+        cost: steps, train_seconds, evaluation_seconds, step_ms_*, flops_per_step,
+            peak_memory_bytes, peak_memory_source, optimizer_state_bytes.
+    """
+
+    score: float
+    best_epoch: int
+    best_step: int
+    seconds_to_best: float
+    cost: dict[str, Any]
+
+
+def make_optimizer(
+    prepared: Prepared, lr: float, head_lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW with the same hyper-parameters for every method; body and head are two groups.
+
+    Both kinds are torch's fused AdamW where the device has it; the sparse one also writes the
+    compact values into their weights.
+
+    Raises:
+        ConfigError: the method asked for an unknown optimizer.
+    """
+    groups: list[dict[str, Any]] = []
+    if prepared.body:
+        groups.append({"params": prepared.body, "lr": lr})
+    groups.append({"params": prepared.head, "lr": head_lr})
+    kinds = {"adamw": torch.optim.AdamW, "sparse_adamw": SparseAdamW}
+    if prepared.optimizer not in kinds:
+        raise ConfigError(
+            f"expected optimizer adamw or sparse_adamw, got {prepared.optimizer!r}; "
+            "change the method."
+        )
+    fused = prepared.head[0].device.type in ("cpu", "cuda", "mps", "xpu")
+    optimizer = kinds[prepared.optimizer](groups, lr=lr, weight_decay=weight_decay, fused=fused)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimizer
+
+
+def schedule_factor(step: int, steps: int, warmup_share: float, schedule: str) -> float:
+    """The learning rate of optimizer step `step` (from 0) of `steps`, as a share of the peak.
+
+    It rises linearly to 1 at the last warm-up step; then "linear" falls to 0 just after the last
+    step, and "constant" stays.
+    """
+    warmup = math.ceil(warmup_share * steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    return (steps - step) / (steps - warmup)
+
+
+def accumulate(model: TextClassifier, window: Sequence[Batch], precision: str = "off") -> float:
+    """Add the gradient of the mean loss over all rows of the window; returns that loss.
+
+    Args:
+        window: batches of any sizes.
+        precision: the `training.autocast` setting.
+    """
+    rows = sum(len(batch["labels"]) for batch in window)
+    total: Tensor | float = 0.0
+    for batch in window:
+        with autocast(precision, batch["input_ids"].device):
+            output = model(batch["input_ids"], batch["attention_mask"], batch["labels"])
+        # A short last batch must not weigh more than its rows.
+        share = output.loss * (len(batch["labels"]) / rows)
+        share.backward()
+        total = total + share.detach()
+    return float(total)
+
+
+def train(
+    prepared: Prepared,
+    batches: Batches,
+    validate: Callable[[], Evaluation],
+    config: TrainingConfig,
+    *,
+    lr: float,
+    metric: str,
+    seed: int,
+    log: MetricsLog,
+    head_lr: float | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> TrainOutcome:
+    """Train the prepared model and leave it with the values that were best on validation data.
+
+    After every epoch `validate` is called; the best score wins, of equal scores the lower loss.
+
+    Args:
+        prepared: the model and its trained parameters.
+        batches: the shuffled training batches.
+        validate: evaluates the validation split.
+        config: the loop's settings.
+        lr: the body's peak learning rate.
+        metric: the key of the validation metrics that is maximised.
+        seed: of dropout.
+        log: where each step is written.
+        head_lr: the head's peak learning rate; default `config.head_lr`.
+        save: called with the state every `config.checkpoint_every` steps.
+        resume: such a state, to go on from.
+
+    Raises:
+        ConfigError: the loss became infinite or NaN.
+        CheckpointError: `resume` does not fit the prepared model.
+    """
+    run = _Run(prepared, batches, config, lr, config.head_lr if head_lr is None else head_lr)
+    seed_everything(seed)
+    flops = run.count_flops() if config.measure_flops else None
+    if resume is not None:
+        run.load_state(resume)
+    run.go(validate, metric, log, save)
+    return run.outcome(flops)
+
+
+class _Run:
+    """The state of one training."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        batches: Batches,
+        config: TrainingConfig,
+        lr: float,
+        head_lr: float,
+    ) -> None:
+        self.prepared = prepared
+        self.model: TextClassifier = prepared.model
+        self.batches = batches
+        self.config = config
+        self.parameters: list[nn.Parameter] = [*prepared.body, *prepared.head]
+        self.optimizer = make_optimizer(prepared, lr, head_lr, config.weight_decay)
+        self.steps_per_epoch = -(-len(batches) // config.accumulation)
+        self.steps = self.steps_per_epoch * config.epochs
+        if config.max_steps is not None:
+            self.steps = min(self.steps, config.max_steps)
+        self.device = self.parameters[0].device
+        self.progress = Progress()
+        self.best: list[Tensor] = []
+        self.memory_source = ""
+        if config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+
+    def windows(self) -> Iterator[list[dict[str, Tensor]]]:
+        """The rest of the epoch's batches, those of one optimizer step at a time."""
+        self.batches.set_epoch(self.progress.epoch)
+        window: list[dict[str, Tensor]] = []
+        for batch in self.batches.batches(self.progress.step_of_epoch * self.config.accumulation):
+            window.append(batch)
+            if len(window) == self.config.accumulation:
+                yield window
+                window = []
+        if window:
+            yield window
+
+    def count_flops(self) -> int | None:
+        """FLOPs of the first step, without taking it."""
+        self.model.train()
+        window = next(self.windows())
+        return count_flops(self.model, lambda: accumulate(self.model, window, self.config.autocast))
+
+    def step(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
+        """One optimizer step; returns what is logged of it."""
+        config, progress = self.config, self.progress
+        factor = schedule_factor(progress.step, self.steps, config.warmup_share, config.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        synchronize(self.device)
+        start = time.perf_counter()
+        loss = accumulate(self.model, window, self.config.autocast)
+        norm = None
+        if config.clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+        if not math.isfinite(loss) or (norm is not None and not bool(torch.isfinite(norm))):
+            raise ConfigError(
+                f"expected a finite loss and gradient, got a loss of {loss} at step "
+                f"{progress.step + 1}; lower method.lr or lr_scale."
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        synchronize(self.device)
+        progress.milliseconds.append(1000.0 * (time.perf_counter() - start))
+        progress.step += 1
+        progress.step_of_epoch += 1
+        values = {"epoch": progress.epoch + 1, "loss": loss}
+        values["lr"] = self.optimizer.param_groups[0]["lr"]
+        if norm is not None:
+            values["gradient_norm"] = float(norm)
+        return values
+
+    def go(
+        self,
+        validate: Callable[[], Evaluation],
+        metric: str,
+        log: MetricsLog,
+        save: Callable[[dict[str, Any]], None] | None,
+    ) -> None:
+        """Train until the last step or the early stop."""
+        progress, every = self.progress, self.config.checkpoint_every
+        hidden = {"auto": None, "on": False, "off": True}[self.config.progress]  # None: on a TTY
+        with tqdm(
+            total=self.steps, initial=progress.step, unit="step", disable=hidden, leave=False
+        ) as bar:
+            while progress.step < self.steps and not progress.stopped:
+                self.model.train()
+                memory = PeakMemory(self.device)
+                self.memory_source = memory.source
+                mark = time.perf_counter()
+                for window in self.windows():
+                    values = self.step(window)
+                    log.write("train", progress.step, values)
+                    bar.update()
+                    bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
+                    last = progress.step == self.steps
+                    ended = last or progress.step_of_epoch == self.steps_per_epoch
+                    due = save is not None and every is not None and progress.step % every == 0
+                    if ended or due:
+                        progress.train_seconds += time.perf_counter() - mark
+                        peak = memory.bytes() or 0
+                        progress.peak_memory_bytes = max(progress.peak_memory_bytes, peak)
+                    if ended:
+                        self.end_epoch(validate, metric, log)
+                    if due and save is not None:
+                        save(self.state())
+                    if ended:
+                        break
+                    if due:
+                        mark = time.perf_counter()
+        self.restore(self.best)
+
+    def end_epoch(self, validate: Callable[[], Evaluation], metric: str, log: MetricsLog) -> None:
+        """Validate, and keep the values if they are the best so far."""
+        progress = self.progress
+        start = time.perf_counter()
+        metrics = validate().metrics
+        progress.evaluation_seconds += time.perf_counter() - start
+        progress.epoch += 1
+        progress.step_of_epoch = 0
+        score, loss = metrics[metric], metrics["loss"]
+        if not math.isfinite(loss):
+            raise ConfigError(
+                f"expected a finite validation loss, got {loss} after epoch {progress.epoch}; "
+                "lower method.lr or lr_scale."
+            )
+        log.write("validation", progress.step, {"epoch": progress.epoch, **metrics})
+        if progress.best_score is None or (score, -loss) > (
+            progress.best_score,
+            -progress.best_loss,
+        ):
+            progress.best_score, progress.best_loss = score, loss
+            progress.best_step, progress.best_epoch = progress.step, progress.epoch
+            progress.seconds_to_best = progress.train_seconds + progress.evaluation_seconds
+            progress.epochs_since_best = 0
+            self.best = self.values()
+        else:
+            progress.epochs_since_best += 1
+            patience = self.config.early_stop_patience
+            progress.stopped = patience is not None and progress.epochs_since_best >= patience
+
+    def values(self) -> list[Tensor]:
+        """Copies of the trained values."""
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def restore(self, values: list[Tensor]) -> None:
+        """Set the trained values, in the model's own weights too."""
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, values, strict=True):
+                parameter.copy_(value)
+        if self.prepared.selection is not None:
+            sparse.sync(self.model)
+
+    def state(self) -> dict[str, Any]:
+        """All that `load_state` needs to go on with the same bits."""
+        return {
+            "progress": asdict(self.progress),
+            "values": self.values(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "random": random_state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`.
+
+        Raises:
+            CheckpointError: it holds other parameters.
+        """
+        expected = [tuple(parameter.shape) for parameter in self.parameters]
+        got = [tuple(value.shape) for value in state["values"]]
+        if expected != got:
+            raise CheckpointError(
+                f"expected a checkpoint of {len(expected)} parameters of this method's shapes, got "
+                f"{len(got)} that differ; remove the checkpoint folder to start again."
+            )
+        self.restore(state["values"])
+        self.best = [value.to(self.device) for value in state["best"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        restore_random_state(state["random"])
+
+    def outcome(self, flops: int | None) -> TrainOutcome:
+        """The figures of the finished training."""
+        progress, meter = self.progress, StepMeter()
+        meter.milliseconds = progress.milliseconds
+        assert progress.best_score is not None
+        return TrainOutcome(
+            score=progress.best_score,
+            best_epoch=progress.best_epoch,
+            best_step=progress.best_step,
+            seconds_to_best=progress.seconds_to_best,
+            cost={
+                "steps": progress.step,
+                "train_seconds": progress.train_seconds,
+                "evaluation_seconds": progress.evaluation_seconds,
+                **meter.summary(),
+                "flops_per_step": flops,
+                "peak_memory_bytes": progress.peak_memory_bytes or None,
+                "peak_memory_source": self.memory_source,
+                "optimizer_state_bytes": optimizer_state_bytes(self.optimizer),
+            },
+        )

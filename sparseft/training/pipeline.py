@@ -1,0 +1,397 @@
+"""The way of one run: data, model, head warm-up, method, training, test, files on disk."""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save as dump_tensors
+from torch import Tensor
+
+from sparseft import files, methods, models, sparse
+from sparseft.config import RunConfig
+from sparseft.data import OUT_OF_SCOPE, BatchLoader, TaskData, load_data
+from sparseft.errors import ConfigError
+from sparseft.methods import MethodContext, Prepared
+from sparseft.models import LoadedModel
+from sparseft.results import Result, config_hash, environment, load_result
+from sparseft.selection import Selection
+from sparseft.selection.layout import layout_of
+from sparseft.training.checkpoint import CheckpointStore
+from sparseft.training.devices import device_name, resolve_device, seed_everything
+from sparseft.training.evaluate import Evaluation, evaluate
+from sparseft.training.head import warm_up_head
+from sparseft.training.loop import TrainOutcome, train
+from sparseft.training.meters import tensor_bytes
+from sparseft.training.record import MetricsLog
+
+if TYPE_CHECKING:
+    from sparseft.tracking import Tracker
+
+__all__ = ["RunOutcome", "execute", "run_folder"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """A finished run: its record, its folder, and whether it was there already."""
+
+    result: Result
+    folder: Path
+    skipped: bool = False
+    resumed: bool = False
+
+
+def run_folder(config: RunConfig) -> Path:
+    """`<output>/<experiment>/<data>/<method>/<first 12 digits of the config hash>`."""
+    digest = config_hash(config.to_mapping())
+    name = str(config.method["name"])
+    return Path(config.output) / config.experiment / config.data.name / name / digest[:12]
+
+
+def execute(config: RunConfig) -> RunOutcome:
+    """Do one run, or find it done: same configuration and same commit.
+
+    Written to the run's folder: config.json, metrics.jsonl, result.json, predictions.npz, and as
+    `config.training.save` asks, `delta/` or `state.safetensors`. A run that was killed goes on from
+    its last checkpoint.
+
+    Raises:
+        SparseftError: any of its kinds; result.json exists only after a run that ended well.
+    """
+    device = resolve_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    mapping = config.to_mapping()
+    digest = config_hash(mapping)
+    folder = run_folder(config)
+    where = environment(device_name(device), torch.get_num_threads())
+    store = CheckpointStore(folder / "checkpoint", digest, where["commit"])
+    done = _finished(folder / "result.json", where, config.rerun)
+    if done is not None:
+        return RunOutcome(done, folder, skipped=True)
+    if config.rerun:
+        store.remove()
+    # Unknown names end the run before anything is loaded or written.
+    method = methods.get(str(config.method["name"]))
+    data = load_data(config.data, config.seed)
+    loaded = models.load(config.model, data.num_labels, data.multi_label, config.seed)
+    loaded.model.to(device)
+    run = _Run(config, data, loaded, device)
+    saved = store.load()
+    files.write_json(folder / "config.json", mapping)
+    tracker = _tracker(config, folder, mapping)
+    summary: dict[str, Any] = {}
+    try:
+        prepared, head_seconds = run.prepare(method, saved)
+        outcome = run.train(prepared, head_seconds, folder, tracker, store, saved)
+        test = run.evaluate(prepared, run.test)
+        delta_bytes = _save_trained(config, data, prepared, outcome, test, folder)
+        _write_predictions(folder / "predictions.npz", data, test)
+        result = run.result(
+            prepared, outcome, test, head_seconds, delta_bytes, where, mapping, digest
+        )
+        result.save(folder / "result.json")
+        store.remove()
+        summary = {f"test/{name}": value for name, value in result.metrics.items()}
+        summary.update({f"cost/{name}": value for name, value in result.cost.items()})
+        summary["validation/best"] = result.validation
+    finally:
+        tracker.finish(summary)
+    return RunOutcome(result, folder, resumed=saved is not None)
+
+
+def _finished(path: Path, where: Mapping[str, Any], rerun: bool) -> Result | None:
+    if not path.exists():
+        return None
+    if rerun:
+        path.unlink()
+        return None
+    result = load_result(path)
+    same = all(result.environment[key] == where[key] for key in ("commit", "sparseft"))
+    return result if same else None
+
+
+def _tracker(config: RunConfig, folder: Path, mapping: dict[str, Any]) -> Tracker:
+    from sparseft.tracking import open_tracker
+
+    method = str(config.method["name"])
+    return open_tracker(
+        config.tracking,
+        folder,
+        mapping,
+        name=f"{config.data.name}-{method}-seed{config.seed}-{folder.name}",
+        group=f"{config.experiment}/{config.data.name}/{method}",
+        tags=[method, config.data.name, f"seed{config.seed}", *config.tracking.tags],
+    )
+
+
+class _Run:
+    """The loaded parts of one run."""
+
+    def __init__(
+        self, config: RunConfig, data: TaskData, loaded: LoadedModel, device: torch.device
+    ) -> None:
+        self.config = config
+        self.data = data
+        self.loaded = loaded
+        self.device = device
+        self.metric = _metric(config, data)
+        # Before a method adds its own.
+        self.total_parameters = sum(p.numel() for p in loaded.model.parameters())
+        self.train_batches = self._loader("train", shuffle=True)
+        self.validation = self._loader("validation")
+        self.test = self._loader("test")
+
+    def _loader(self, split: str, shuffle: bool = False) -> BatchLoader:
+        training = self.config.training
+        return BatchLoader(
+            getattr(self.data, split),
+            self.loaded.tokenizer,
+            training.batch_size if shuffle else training.eval_batch_size,
+            self.config.model.max_length,
+            seed=self.config.seed,
+            shuffle=shuffle,
+            device=self.device,
+        )
+
+    def prepare(
+        self, method: methods.Method, saved: tuple[dict[str, Any], Selection | None] | None
+    ) -> tuple[Prepared, float]:
+        """The model made ready by head warm-up and method, and the warm-up's seconds.
+
+        A resumed run takes its selection from the checkpoint; other methods are cheap to prepare
+        again, from the same warmed-up head.
+        """
+        config = self.config
+        state, selection = saved if saved is not None else ({}, None)
+        if selection is not None:
+            return _from_selection(self.loaded.model, selection, state), state["head_seconds"]
+        warmup = warm_up_head(
+            self.loaded.model,
+            self._loader("train"),
+            steps=config.training.head_warmup_steps,
+            l2=config.training.head_warmup_l2,
+            precision=config.training.autocast,
+        )
+        context = MethodContext(
+            batches=self._analysis_batches,
+            seed=config.seed,
+            num_layers=len(layout_of(self.loaded.model).layers),
+            options={k: v for k, v in config.method.items() if k not in ("name", "lr")},
+        )
+        # PEFT draws its initial values from the global generator.
+        seed_everything(config.seed)
+        prepared = method(self.loaded.model, context)
+        if saved is not None:
+            prepared = replace(prepared, analysis_seconds=state["analysis_seconds"])
+            return prepared, state["head_seconds"]
+        return prepared, warmup.seconds
+
+    def _analysis_batches(self, count: int) -> list[dict[str, Tensor]]:
+        # Of an epoch that training never reaches, so its order is one more seeded draw.
+        loader = self._loader("train", shuffle=True)
+        loader.set_epoch(self.config.training.epochs)
+        batches: list[dict[str, Tensor]] = []
+        for batch in loader:
+            batches.append({key: batch[key] for key in ("input_ids", "attention_mask", "labels")})
+            if len(batches) == count:
+                break
+        return batches
+
+    def train(
+        self,
+        prepared: Prepared,
+        head_seconds: float,
+        folder: Path,
+        tracker: Tracker,
+        store: CheckpointStore,
+        saved: tuple[dict[str, Any], Selection | None] | None,
+    ) -> TrainOutcome:
+        """Train on the training split, from the checkpoint where there is one."""
+        config = self.config
+        state = saved[0] if saved is not None else None
+        seconds = {"head_seconds": head_seconds, "analysis_seconds": prepared.analysis_seconds}
+        # A method without a body tunes its head: each method tries as many learning rates.
+        head_scale = 1.0 if prepared.body else config.lr_scale
+
+        def save(now: dict[str, Any]) -> None:
+            store.save({**now, **seconds, "notes": dict(prepared.notes)}, prepared.selection)
+
+        step = 0 if state is None else int(state["progress"]["step"])
+        with MetricsLog(folder / "metrics.jsonl", tracker, after_step=step) as log:
+            return train(
+                prepared,
+                self.train_batches,
+                lambda: self.evaluate(prepared, self.validation),
+                config.training,
+                lr=config.lr,
+                head_lr=config.training.head_lr * head_scale,
+                metric=self.metric,
+                seed=config.seed,
+                log=log,
+                save=save,
+                resume=state,
+            )
+
+    def evaluate(self, prepared: Prepared, batches: BatchLoader) -> Evaluation:
+        """Predict a split with the trained model."""
+        names = self.data.label_names
+        outside = names.index(OUT_OF_SCOPE) if OUT_OF_SCOPE in names else None
+        if self.data.multi_label:
+            outside = None
+        return evaluate(prepared.model, batches, outside, self.config.training.autocast)
+
+    def result(
+        self,
+        prepared: Prepared,
+        outcome: TrainOutcome,
+        test: Evaluation,
+        head_seconds: float,
+        delta_bytes: int,
+        where: dict[str, Any],
+        mapping: dict[str, Any],
+        digest: str,
+    ) -> Result:
+        """The record of the run."""
+        config, data, selection = self.config, self.data, prepared.selection
+        trained = [*prepared.body, *prepared.head]
+        return Result(
+            experiment=config.experiment,
+            task=config.task.name,
+            method=str(config.method["name"]),
+            model=config.model.name,
+            seed=config.seed,
+            metrics=test.metrics,
+            validation=outcome.score,
+            seconds_to_best=outcome.seconds_to_best + head_seconds + prepared.analysis_seconds,
+            cost={
+                **outcome.cost,
+                "analysis_seconds": prepared.analysis_seconds,
+                "head_warmup_seconds": head_seconds,
+                "trainable_parameters": sum(p.numel() for p in trained),
+                "total_parameters": self.total_parameters,
+                "delta_bytes": delta_bytes,
+            },
+            selection=None
+            if selection is None
+            else {
+                "density": selection.density,
+                "lowest_layer": selection.lowest_layer,
+                "units_by_kind": selection.units_by_kind(),
+                "heat_map": selection.heat_map(),
+            },
+            data={
+                "name": data.name,
+                "sha256": data.sha256,
+                **data.report,
+                "truncated_rows": self.train_batches.truncated,
+            },
+            tuning={"lr": config.lr, "lr_scale": config.lr_scale},
+            environment=where,
+            config=mapping,
+            config_hash=digest,
+            notes={
+                **prepared.notes,
+                "metric": self.metric,
+                "best_epoch": outcome.best_epoch,
+                "best_step": outcome.best_step,
+            },
+        )
+
+
+def _metric(config: RunConfig, data: TaskData) -> str:
+    if config.task.metric == "auto":
+        return "micro_f1" if data.multi_label else "accuracy"
+    if config.task.metric == "micro_f1" and not data.multi_label:
+        raise ConfigError(
+            "expected task.metric accuracy or macro_f1 where each text has one label, got micro_f1 "
+            "(it equals accuracy there); change task.metric."
+        )
+    return config.task.metric
+
+
+def _from_selection(
+    model: models.TextClassifier, selection: Selection, state: Mapping[str, Any]
+) -> Prepared:
+    sparse.sparsify(model, selection)
+    head = list(model.head.parameters())
+    of_head = {id(parameter) for parameter in head}
+    return Prepared(
+        model=model,
+        body=[p for p in sparse.trainable(model) if id(p) not in of_head],
+        head=head,
+        optimizer="sparse_adamw",
+        selection=selection,
+        analysis_seconds=state["analysis_seconds"],
+        notes=state["notes"],
+    )
+
+
+def _save_trained(
+    config: RunConfig,
+    data: TaskData,
+    prepared: Prepared,
+    outcome: TrainOutcome,
+    test: Evaluation,
+    folder: Path,
+) -> int:
+    """Write what `training.save` asks for; returns the bytes of the trained values' file.
+
+    Where none is written, it is the size of the values themselves.
+    """
+    save = config.training.save
+    # Of an earlier run of this configuration, on another commit.
+    shutil.rmtree(folder / "delta", ignore_errors=True)
+    (folder / "state.safetensors").unlink(missing_ok=True)
+    if prepared.selection is not None and save != "none":
+        plain = config.to_mapping()
+        extra = {
+            "model": plain["model"],
+            "data": {"name": data.name, "sha256": data.sha256},
+            "label_names": list(data.label_names),
+            "multi_label": data.multi_label,
+            "method": str(config.method["name"]),
+            "seed": config.seed,
+            "metrics": {
+                **{f"test {name}": round(value, 6) for name, value in test.metrics.items()},
+                "best validation score": round(outcome.score, 6),
+            },
+        }
+        sparse.save_delta(prepared.model, folder / "delta", extra=extra)
+        return (folder / "delta" / "delta.safetensors").stat().st_size
+    trained = _named_values(prepared)
+    if save == "all" and prepared.selection is None:
+        content = dump_tensors(trained, {"format": "sparseft.state", "version": "1"})
+        files.write_bytes(folder / "state.safetensors", content)
+        return len(content)
+    return tensor_bytes(trained.values())
+
+
+def _named_values(prepared: Prepared) -> dict[str, Tensor]:
+    wanted = {id(parameter) for parameter in (*prepared.body, *prepared.head)}
+    return {
+        name: parameter.detach().to("cpu").contiguous()
+        for name, parameter in prepared.model.named_parameters()
+        if id(parameter) in wanted
+    }
+
+
+def _write_predictions(path: Path, data: TaskData, test: Evaluation) -> None:
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        test_ids=data.test.ids,
+        test_predictions=test.predictions,
+        test_labels=test.labels,
+        test_probability=test.probability,
+    )
+    files.write_bytes(path, stream.getvalue())
