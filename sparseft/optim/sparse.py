@@ -6,25 +6,13 @@ torch.optim's own, because the update is torch.optim's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
-from sparseft.sparse.registry import owner_of
+from sparseft.sparse.registry import write_through
 
 __all__ = ["SparseAdamW", "SparseSGD"]
-
-
-def _write_through(groups: Iterable[dict[str, Any]]) -> None:
-    written = set()
-    for group in groups:
-        for parameter in group["params"]:
-            owner = owner_of(parameter)
-            # A module may own two parameters (weight and bias values): write it once.
-            if owner is not None and id(owner) not in written and parameter.grad is not None:
-                written.add(id(owner))
-                owner.write_through()
 
 
 class SparseAdamW(torch.optim.AdamW):
@@ -34,18 +22,22 @@ class SparseAdamW(torch.optim.AdamW):
     values and the head.
     """
 
+    writes_through = True
+
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One AdamW step on the compact values; their weights hold the result afterwards."""
         loss: float | None = super().step(closure)  # type: ignore[arg-type,assignment]
-        _write_through(self.param_groups)
+        write_through(self.param_groups)
         return loss
 
 
 class SparseSGD(torch.optim.SGD):
     """`torch.optim.SGD` with write-through; all of its options."""
 
+    writes_through = True
+
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One SGD step on the compact values; their weights hold the result afterwards."""
         loss: float | None = super().step(closure)  # type: ignore[arg-type,assignment]
-        _write_through(self.param_groups)
+        write_through(self.param_groups)
         return loss

@@ -19,7 +19,8 @@ __all__ = ["SparseEmbedding", "SparseLinear", "SparseModule"]
 
 
 def _stamp(values: Tensor | None) -> tuple[int, int]:
-    # In-place changes raise the version; assignment of a new tensor changes the identity.
+    # In-place changes raise the version (for fused optimizers see registry); assignment of a new
+    # tensor changes the identity.
     return (0, 0) if values is None else (id(values), values._version)
 
 
@@ -48,8 +49,12 @@ class SparseModule(nn.Module):
             assert self.bias is not None
             base_bias = self.bias.detach().index_select(0, plan.index)
         master = torch.promote_types(base.dtype, torch.float32)
-        self.sparse_values = shared if shared is not None else nn.Parameter(base.to(master))
-        self.sparse_bias = None if base_bias is None else nn.Parameter(base_bias.to(master))
+        if shared is None:
+            shared = nn.Parameter(base.to(master, copy=True))
+        self.sparse_values = shared
+        self.sparse_bias = (
+            None if base_bias is None else nn.Parameter(base_bias.to(master, copy=True))
+        )
         self.sparse_plan, self.sparse_base = plan, (base, base_bias)
         self.sparse_disabled = False
         self._own()
@@ -102,6 +107,11 @@ class SparseModule(nn.Module):
             and not self.sparse_disabled
             and self.sparse_values.requires_grad
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        # A copy owns nothing yet: its first forward writes and registers it.
+        self._sparse_written = ((0, -1), (0, -1))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         result = super()._apply(fn, recurse)
