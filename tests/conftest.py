@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
 
 # Set before torch, transformers or wandb are imported by any test: they read these once.
 os.environ.update(
@@ -18,6 +21,8 @@ os.environ.update(
     OMP_NUM_THREADS="1",
     # Deterministic matrix products where there is a GPU.
     CUBLAS_WORKSPACE_CONFIG=":4096:8",
+    # Python processes that tests start import the same library, installed or not.
+    PYTHONPATH=os.pathsep.join([str(_ROOT), str(_ROOT / "kernels")]),
 )
 # A developer's own key must not turn a test into an upload.
 os.environ.pop("WANDB_API_KEY", None)

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).resolve().parents[2]
 _HEAVY = ("transformers", "datasets", "hydra", "wandb", "triton", "peft", "sklearn", "matplotlib")
 
 
 def _loaded_by(statement: str) -> set[str]:
-    """Top-level modules in a fresh interpreter after `statement`, the library on its path."""
+    """Top-level modules in a fresh interpreter after `statement`."""
     code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
-    path = os.pathsep.join([str(_ROOT), str(_ROOT / "kernels")])
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=120,
