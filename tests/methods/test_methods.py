@@ -240,3 +240,18 @@ def test_layers_sensitivity_trains_the_most_sensitive_layers(
     assert prepared.notes["layer_sensitivities"] == sensitivities
     assert prepared.analysis_seconds > 0
     assert asked == [5]
+
+
+@pytest.mark.parametrize("name", ["full", "lora", "prefix", "shira"])
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_methods_train_under_autocast(name: str, family: str) -> None:
+    model = tiny(family)
+    prepared = prepare(model, name)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model(**tiny_batch(model)).loss
+    loss.backward()
+    assert loss.dtype == torch.float32
+    for weight in prepared.body:
+        assert weight.grad is not None
+        assert weight.grad.dtype == torch.float32
+        assert weight.grad.isfinite().all()
