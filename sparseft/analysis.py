@@ -229,4 +229,3 @@ def _modules(
                 )
             )
     return tuple(modules)
-

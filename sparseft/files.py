@@ -74,7 +74,8 @@ def write_text(path: str | os.PathLike[str], content: str) -> Path:
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     """`write_bytes` of indented JSON with sorted keys; NaN and infinity are refused."""
     return write_text(
-        path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+        path,
+        json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n",
     )
 
 
@@ -132,7 +133,8 @@ def read_json(path: str | os.PathLike[str], error: type[SparseftError] = ResultE
         return json.loads(source.read_text(encoding="utf-8"))
     except OSError as reason:
         raise error(
-            f"expected a readable file at {source}, got: {reason.strerror or reason}; check the path."
+            f"expected a readable file at {source}, got: {reason.strerror or reason}; "
+            "check the path."
         ) from reason
     except ValueError as reason:
         raise error(

@@ -26,7 +26,7 @@ class SparseAdamW(torch.optim.AdamW):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One AdamW step on the compact values; their weights hold the result afterwards."""
-        loss: float | None = super().step(closure)  # type: ignore[arg-type,assignment]
+        loss: float | None = super().step(closure)
         write_through(self.param_groups)
         return loss
 
@@ -38,6 +38,6 @@ class SparseSGD(torch.optim.SGD):
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """One SGD step on the compact values; their weights hold the result afterwards."""
-        loss: float | None = super().step(closure)  # type: ignore[arg-type,assignment]
+        loss: float | None = super().step(closure)
         write_through(self.param_groups)
         return loss

@@ -38,7 +38,7 @@ def loss_of(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         raise SelectionError(
             f"expected {type(model).__name__} to return a loss, got none; pass loss_fn."
         )
-    return loss  # type: ignore[no-any-return]
+    return loss
 
 
 @dataclass
@@ -107,7 +107,9 @@ def captured_backward(
     def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
             x = args[0].detach()
-            kept.inputs[name] = x.reshape(-1, x.shape[-1]) if x.is_floating_point() else x.reshape(-1)
+            kept.inputs[name] = (
+                x.reshape(-1, x.shape[-1]) if x.is_floating_point() else x.reshape(-1)
+            )
 
             def keep_gradient(gradient: Tensor) -> None:
                 kept.gradients[name] = gradient.detach().reshape(-1, gradient.shape[-1])

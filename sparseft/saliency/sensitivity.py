@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sparseft_kernels import embedding_grad, unit_scores
 from torch import Tensor, nn
 
 from sparseft.errors import SelectionError
@@ -17,6 +16,7 @@ from sparseft.saliency.capture import Captured, LossFunction, captured_backward,
 from sparseft.saliency.tokens import saliency_of
 from sparseft.selection.layout import ModelLayout
 from sparseft.selection.units import Piece, UnitGroup
+from sparseft_kernels import embedding_grad, unit_scores
 
 __all__ = ["Sensitivities", "magnitudes", "unit_sensitivities"]
 

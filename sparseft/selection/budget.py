@@ -134,9 +134,7 @@ def solve(
     )
 
 
-def _pack(
-    order: NDArray[np.int64], size: NDArray[np.int64], capacity: float
-) -> NDArray[np.int64]:
+def _pack(order: NDArray[np.int64], size: NDArray[np.int64], capacity: float) -> NDArray[np.int64]:
     """Greedy: the longest prefix that fits, then whatever smaller unit still fits behind it."""
     total = np.cumsum(size[order])
     prefix = int(np.searchsorted(total, capacity, side="right"))

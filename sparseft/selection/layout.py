@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparseft.errors import ModelError
 
@@ -58,7 +58,7 @@ class ModelLayout:
         if not isinstance(module, nn.Linear):
             raise ModelError(
                 f"expected nn.Linear at {name!r}, got {type(module).__name__}; "
-                "quantised and already adapted layers cannot be trained sparsely, load plain weights."
+                "quantised or adapted layers cannot be trained sparsely, load plain weights."
             )
         return module
 
@@ -203,15 +203,16 @@ def _build(
         embeddings=full(family.embeddings),
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_dim=layout_head_dim(modules[layers[0].linears["attention_output"]], heads),
+        head_dim=_width(modules[layers[0].linears["attention_output"]]) // heads,
         modules=modules,
     )
     return layout
 
 
-def layout_head_dim(attention_output: nn.Module, heads: int) -> int:
-    """Width of one head: the attention output's input features over the number of heads."""
-    return int(attention_output.weight.shape[1]) // heads  # type: ignore[union-attr,index]
+def _width(linear: nn.Module) -> int:
+    weight = linear.weight
+    assert isinstance(weight, Tensor)
+    return int(weight.shape[1])
 
 
 def _first(config: Any, *names: str) -> int:
@@ -220,5 +221,3 @@ def _first(config: Any, *names: str) -> int:
         if value is not None:
             return int(value)
     raise ModelError(f"expected one of {names} in the model's config, got none; use a full config.")
-
-

@@ -18,7 +18,8 @@ def to_ranges(index: NDArray[np.int64]) -> str:
     starts = index[np.concatenate([[0], breaks + 1])]
     ends = index[np.concatenate([breaks, [index.size - 1]])]
     return ",".join(
-        str(a) if a == b else f"{a}-{b}" for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+        str(a) if a == b else f"{a}-{b}"
+        for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
     )
 
 

@@ -248,4 +248,3 @@ class Selection:
             SelectionError: missing, no JSON, or not a selection of this version.
         """
         return cls.from_dict(read_json(path, SelectionError))
-

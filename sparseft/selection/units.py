@@ -141,9 +141,7 @@ def _bias(linear: nn.Linear) -> int:
     return 0 if linear.bias is None else 1
 
 
-def _one_matrix(
-    layout: ModelLayout, layer: LayerLayout, kind: str, edge: int
-) -> list[UnitGroup]:
+def _one_matrix(layout: ModelLayout, layer: LayerLayout, kind: str, edge: int) -> list[UnitGroup]:
     groups = []
     for name in layer.linears.values():
         linear = layout.linear(name)

@@ -103,7 +103,6 @@ def _check(modules: dict[str, nn.Module], selected: ModuleSelection) -> None:
             "scale_grad_by_freq or sparse gradients; switch them off."
         )
 
-
     for name, other in _tied(modules, selected.module):
         if isinstance(other, nn.Embedding) and selected.structure not in ("rows", "embedding"):
             raise SelectionError(
@@ -223,7 +222,8 @@ def _plain(model: Model) -> Model:
     state: _State = getattr(model, _STATE)
     for module in sparse_modules(model).values():
         module.detach_values()
-        module.__class__ = nn.Embedding if isinstance(module, nn.Embedding) else nn.Linear
+        plain: type[nn.Module] = nn.Embedding if isinstance(module, nn.Embedding) else nn.Linear
+        module.__class__ = plain  # type: ignore[assignment]
     delattr(model, _STATE)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(state.required_grad.get(name, True))

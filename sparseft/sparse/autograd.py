@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from sparseft_kernels import embedding_grad, masked_grad
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from sparseft.sparse.plan import Plan
+from sparseft_kernels import embedding_grad, masked_grad
 
 __all__ = ["CompactEmbedding", "CompactLinear"]
 
@@ -50,7 +50,7 @@ class CompactLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, index = ctx.saved_tensors
         dX = None
         if ctx.needs_input_grad[0]:
@@ -91,7 +91,7 @@ class CompactEmbedding(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
         ids, index = ctx.saved_tensors
         flat = dY.reshape(-1, dY.shape[-1])  # [T, d]
         gradient = embedding_grad.embedding_rows(flat, ids.reshape(-1), index)

@@ -17,6 +17,7 @@ def model_card(selection: Selection, config: Mapping[str, Any], size: int) -> st
     labels = extra.get("label_names", []) if isinstance(extra, Mapping) else []
     metrics = extra.get("metrics", {}) if isinstance(extra, Mapping) else {}
     base = model.get("id") or model.get("name") or config["base_class"]
+    info = dict(selection.info)
     units = ", ".join(f"{n} {kind}s" for kind, n in selection.units_by_kind().items())
     lines = [
         f"# A sparse delta of {base}",
@@ -27,8 +28,8 @@ def model_card(selection: Selection, config: Mapping[str, Any], size: int) -> st
         f"The file holds {size / 1e6:.2f} MB. Nothing is added to the model.",
         "",
         f"- base weights: SHA-256 `{selection.base_hash}` (head left out)",
-        f"- budget: `{dict(selection.info).get('budget')}`, token saliency: "
-        f"`{dict(selection.info).get('saliency')}`, control: `{dict(selection.info).get('control')}`",
+        f"- budget: `{info.get('budget')}`, token saliency: `{info.get('saliency')}`, "
+        f"control: `{info.get('control')}`",
     ]
     if labels:
         shown = ", ".join(map(str, labels[:12])) + (" …" if len(labels) > 12 else "")
@@ -42,7 +43,7 @@ def model_card(selection: Selection, config: Mapping[str, Any], size: int) -> st
         "sparseft.load_delta(model, 'THIS_FOLDER')  # model: the base, with a head of this size",
         "```",
         "",
-        "or `python -m sparseft.predict THIS_FOLDER \"a text\"`.",
+        'or `python -m sparseft.predict THIS_FOLDER "a text"`.',
         "",
     ]
     return "\n".join(lines)

@@ -27,5 +27,5 @@ def base_hash(model: nn.Module, head: Collection[str]) -> str:
             continue
         digest.update(f"{name}|{parameter.dtype}|{tuple(parameter.shape)}|".encode())
         data = parameter.detach().to("cpu").contiguous().reshape(-1)
-        digest.update(memoryview(data.view(torch.uint8).numpy()))
+        digest.update(data.view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -139,8 +139,8 @@ class SparseLinear(SparseModule, nn.Linear):  # type: ignore[misc]
     def _compact(self, x: Tensor) -> Tensor:
         output = CompactLinear.apply(
             x, self.weight, self.bias, self.sparse_values, self.sparse_bias, self.sparse_plan
-        )  # type: ignore[no-untyped-call]
-        return output  # type: ignore[no-any-return]
+        )
+        return output
 
 
 class SparseEmbedding(SparseModule, nn.Embedding):  # type: ignore[misc]
@@ -155,5 +155,5 @@ class SparseEmbedding(SparseModule, nn.Embedding):  # type: ignore[misc]
             return nn.functional.embedding(input, self.weight, self.padding_idx)
         output = CompactEmbedding.apply(
             input, self.weight, self.sparse_values, self.sparse_plan, self.padding_idx
-        )  # type: ignore[no-untyped-call]
-        return output  # type: ignore[no-any-return]
+        )
+        return output

@@ -102,7 +102,8 @@ sparseft.sparsify(model, selection)
 model.train()
 net = model
 if world > 1:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    where = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=world)
     net = DistributedDataParallel(model)
 optimizer = sparseft.optim.SparseAdamW(sparseft.trainable(model), lr=1e-2, foreach=False)
 for step in range(4):

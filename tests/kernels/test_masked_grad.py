@@ -4,8 +4,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sparseft_kernels import embedding_grad, masked_grad, unit_scores
 from torch import Tensor
+
+from sparseft_kernels import embedding_grad, masked_grad, unit_scores
 
 
 def _inputs(tokens: int, n: int, k: int, seed: int, strided: bool) -> tuple[Tensor, Tensor]:
@@ -82,9 +83,7 @@ def test_elements_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> Non
     share=st.sampled_from([0.0, 0.4, 1.0]),
     seed=st.integers(0, 2**16),
 )
-def test_embedding_rows_equal_dense(
-    tokens: int, vocabulary: int, share: float, seed: int
-) -> None:
+def test_embedding_rows_equal_dense(tokens: int, vocabulary: int, share: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     dY = torch.randn(tokens, 3, dtype=torch.float64, generator=generator)
     ids = torch.randint(0, vocabulary, (tokens,), generator=generator)

@@ -113,9 +113,7 @@ def test_state_is_as_small_as_the_selection() -> None:
     optimizer = SparseAdamW(sparseft.trainable(model), lr=0.1)
     model(torch.randn(5, 6, dtype=torch.float64)).sum().backward()
     optimizer.step()
-    numbers = sum(
-        t.numel() for s in optimizer.state.values() for n, t in s.items() if n != "step"
-    )
+    numbers = sum(t.numel() for s in optimizer.state.values() for n, t in s.items() if n != "step")
     assert numbers == 2 * selected.trained
 
 

@@ -42,9 +42,7 @@ def selection_by_hand(
     from sparseft.sparse.fingerprint import base_hash
 
     total = sum(p.numel() for p in model.parameters())
-    return Selection(
-        tuple(modules), (), 1, 0, total, base_hash(model, head), head, ("layer",), {}
-    )
+    return Selection(tuple(modules), (), 1, 0, total, base_hash(model, head), head, ("layer",), {})
 
 
 def analysed(

@@ -258,7 +258,7 @@ class TestRefusals:
     def test_plain_model(self) -> None:
         model = tiny("bert")
         for call in (sparseft.trainable, sparseft.sync, sparseft.merge, sparseft.unload):
-            with pytest.raises(SelectionError, match="after sparseft.sparsify or load_delta"):
+            with pytest.raises(SelectionError, match=r"after sparseft\.sparsify or load_delta"):
                 call(model)
 
     def test_unsorted_or_duplicate_indices(self) -> None:

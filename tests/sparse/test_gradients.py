@@ -166,7 +166,7 @@ def test_backward_stops_below_the_lowest_selected_layer(family: str) -> None:
     model, selection = analysed(family, depth=0.34, density=0.05)
     assert selection.lowest_layer == 2
     sparseft.sparsify(model, selection)
-    layers = [name for name in selection.layer_names]
+    layers = list(selection.layer_names)
     graphs: dict[str, bool] = {}
     for name in layers:
         model.get_submodule(name).register_forward_hook(
