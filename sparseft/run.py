@@ -79,6 +79,8 @@ def _set_up_logging() -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    # Its report of each data set is in the summary and in result.json.
+    logging.getLogger("sparseft.data").setLevel(logging.WARNING)
 
 
 def _one(composed: DictConfig, sweep: _Sweep) -> None:
@@ -87,7 +89,8 @@ def _one(composed: DictConfig, sweep: _Sweep) -> None:
     multiple = job.mode == RunMode.MULTIRUN
     name = ""
     if multiple:
-        name = job.job.override_dirname or "run"
+        # What the command line says of every run does not tell this one apart.
+        name = " ".join(entry for entry in job.overrides.task if entry not in sys.argv)
         _log.info("run %d: %s", int(job.job.num) + 1, name)
         name += ": "
     try:
@@ -140,8 +143,10 @@ def _summary(outcome: RunOutcome) -> str:
     shown += [(name.replace("_", " "), value) for name, value in metrics.items()]
     share = cost["trainable_parameters"] / cost["total_parameters"]
     flops, memory = cost["flops_per_step"], cost["peak_memory_bytes"]
+    rows = ", ".join(f"{split} {count:,}" for split, count in result.data["rows"].items())
     lines += [
         f"{result.method} on {result.data['name']}, {result.model}, seed {result.seed}",
+        f"  rows      {rows}; {result.data['test_texts_removed']} test texts removed that are in train",
         "  test      " + ", ".join(f"{name} {value:.4f}" for name, value in shown),
         f"  selected  validation {notes.get('metric')} {result.validation:.4f} after epoch "
         f"{notes.get('best_epoch')}, {result.seconds_to_best:.1f} s after the start",

@@ -1,10 +1,9 @@
-"""Settings are checked at the border, and every configuration file passes it."""
+"""Settings are checked once, at the border, and every configuration file passes it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,20 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sparseft import paths
+from sparseft import methods, paths
 from sparseft.config import OutOfScopeConfig, RunConfig
 from sparseft.errors import ConfigError, SparseftError
 
 _CONF = Path(__file__).resolve().parents[1] / "conf"
 
-# Groups whose files leave something for the command line to say.
+_CHOICES = [
+    f"{group}={path.stem}"
+    for group in ("data", "method", "model", "task", "training", "tracking")
+    for path in sorted((_CONF / group).glob("*.yaml"))
+    if not path.stem.startswith("_")
+]
+_EXPERIMENTS = sorted(path.stem for path in (_CONF / "experiment").glob("*.yaml"))
+# Files that leave something for the command line to say.
 _NEEDED = {
     "data=files": ["data.name=mine", "data.train=a.csv", "data.test=b.csv"],
     "data=hub": ["data.name=mine", "data.id=owner/set"],
@@ -37,47 +43,46 @@ def _mapping(**changes: Any) -> dict[str, Any]:
     }
 
 
-def _composed(overrides: list[str]) -> dict[str, Any]:
+def _composed(overrides: list[str]) -> RunConfig:
     with initialize_config_dir(str(_CONF), version_base="1.3"):
-        config = OmegaConf.to_container(
-            compose("config", overrides), resolve=True, throw_on_missing=True
-        )
-    assert isinstance(config, dict)
-    return config  # type: ignore[return-value]
+        composed = compose("config", overrides)
+    mapping: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    return RunConfig.from_mapping(mapping)
 
 
-def _choices() -> list[str]:
-    groups = ("data", "method", "model", "task", "training", "tracking")
-    files = [(group, path) for group in groups for path in sorted((_CONF / group).glob("*.yaml"))]
-    choices = [f"{group}={path.stem}" for group, path in files if not path.stem.startswith("_")]
-    return choices + [f"+experiment={path.stem}" for path in (_CONF / "experiment").glob("*.yaml")]
-
-
-@pytest.mark.parametrize("choice", _choices())
+@pytest.mark.parametrize("choice", _CHOICES)
 def test_every_configuration_file_composes_and_is_valid(choice: str) -> None:
-    config = RunConfig.from_mapping(_composed([choice, *_NEEDED.get(choice, [])]))
-    group, _, name = choice.lstrip("+").partition("=")
-    named = {
+    config = _composed([choice, *_NEEDED.get(choice, [])])
+    group, _, name = choice.partition("=")
+    found = {
         "data": config.data.name,
         "method": config.method["name"],
         "task": config.task.name,
-        "experiment": config.experiment,
     }
-    if choice not in _NEEDED and group in named:
-        assert named[group] == name
+    # A file's name is what results and folders call it.
+    if group in found and choice not in _NEEDED:
+        assert found[group] == name
 
 
-@pytest.mark.parametrize(
-    "path", sorted((_CONF / "experiment").glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_a_sweep_names_existing_choices(path: Path) -> None:
-    params = OmegaConf.load(path).hydra.sweeper.params
-    for key in ("method", "data", "model"):
-        for choice in str(params.get(key, "")).split(","):
-            assert choice == "" or (_CONF / key / f"{choice}.yaml").is_file(), f"{key}={choice}"
-    seeds, scales = (str(params[key]).split(",") for key in ("seed", "lr_scale"))
-    for seed, scale in product(seeds, scales):
-        _composed([f"+experiment={path.stem}", f"seed={seed}", f"lr_scale={scale}"])
+def test_every_method_has_a_configuration_file() -> None:
+    files = {choice.removeprefix("method=") for choice in _CHOICES if choice.startswith("method=")}
+    assert files == set(methods.names())
+
+
+@pytest.mark.parametrize("name", _EXPERIMENTS)
+def test_an_experiment_sweeps_over_what_exists(name: str) -> None:
+    assert _composed([f"+experiment={name}"]).experiment == name
+    params = OmegaConf.load(_CONF / "experiment" / f"{name}.yaml").hydra.sweeper.params
+    for key, values in params.items():
+        for value in str(values).split(","):
+            _composed([f"+experiment={name}", f"{key}={value.strip()}"])
+
+
+def test_the_intent_experiment_compares_every_method_at_three_rates_and_seeds() -> None:
+    params = OmegaConf.load(_CONF / "experiment" / "intent.yaml").hydra.sweeper.params
+    sizes = {key: [v.strip() for v in str(values).split(",")] for key, values in params.items()}
+    assert set(sizes["method"]) == set(methods.names())
+    assert len(sizes["seed"]) == 3 and len(sizes["lr_scale"]) == 3
 
 
 def test_a_config_survives_its_own_mapping() -> None:

@@ -57,7 +57,11 @@ def warm_up_head(
     weight = model.head.weight.detach().to(features.dtype, copy=True).requires_grad_()
     bias = model.head.bias.detach().to(features.dtype, copy=True).requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias], max_iter=steps, line_search_fn="strong_wolfe", tolerance_change=1e-10
+        [weight, bias],
+        max_iter=steps,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+        tolerance_change=1e-10,
     )
 
     def objective() -> Tensor:

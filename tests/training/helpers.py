@@ -43,10 +43,7 @@ def task_mapping(
     folder: Path, output: Path, method: str = "full", **training: Any
 ) -> dict[str, Any]:
     """A run of `method` on the task in `folder`; `training` overrides its settings."""
-    methods: dict[str, dict[str, Any]] = {
-        "sparse": {"name": "sparse", "lr": 3e-3, "density": 0.2},
-        "lora": {"name": "lora", "lr": 3e-3, "r": 2},
-    }
+    options: dict[str, Any] = {"density": 0.2} if method.startswith("sparse") else {}
     return {
         "experiment": "test",
         "output": str(output),
@@ -58,7 +55,7 @@ def task_mapping(
             "root": str(folder),
             **{split: f"{split}.csv" for split in ("train", "validation", "test")},
         },
-        "method": methods.get(method, {"name": method, "lr": 3e-3}),
+        "method": {"name": method, "lr": 3e-3, **options},
         "training": {
             "epochs": 2,
             "batch_size": 8,
