@@ -52,10 +52,10 @@ intent: $(VENV)/.run
 	$(BIN)/python -m sparseft.run +experiment=intent $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --slow $(ARGS)
+	$(BIN)/python -m pytest -q -n $(PYTEST_WORKERS) --dist loadgroup --slow $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --quiet .

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+# One worker builds and installs once for all of them.
+pytestmark = pytest.mark.xdist_group("packaging")
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
