@@ -146,7 +146,7 @@ def _summary(outcome: RunOutcome) -> str:
     rows = ", ".join(f"{split} {count:,}" for split, count in result.data["rows"].items())
     lines += [
         f"{result.method} on {result.data['name']}, {result.model}, seed {result.seed}",
-        f"  rows      {rows}; {result.data['test_texts_removed']} test texts removed that are in train",
+        f"  rows      {rows}; {result.data['test_texts_removed']} more test texts occur in train",
         "  test      " + ", ".join(f"{name} {value:.4f}" for name, value in shown),
         f"  selected  validation {notes.get('metric')} {result.validation:.4f} after epoch "
         f"{notes.get('best_epoch')}, {result.seconds_to_best:.1f} s after the start",

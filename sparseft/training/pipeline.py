@@ -370,7 +370,8 @@ def _save_trained(
         return (folder / "delta" / "delta.safetensors").stat().st_size
     trained = _named_values(prepared)
     if save == "all" and prepared.selection is None:
-        content = dump_tensors(trained, {"format": "sparseft.state", "version": "1"})
+        # One entry: safetensors writes several in any order, and equal runs give equal files.
+        content = dump_tensors(trained, {"format": "sparseft.state.1"})
         files.write_bytes(folder / "state.safetensors", content)
         return len(content)
     return tensor_bytes(trained.values())
