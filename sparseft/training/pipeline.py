@@ -105,7 +105,8 @@ def execute(config: RunConfig) -> RunOutcome:
         summary.update({f"cost/{name}": value for name, value in result.cost.items()})
         summary["validation/best"] = result.validation
     finally:
-        tracker.finish(summary)
+        if tracker is not None:
+            tracker.finish(summary)
     return RunOutcome(result, folder, resumed=saved is not None)
 
 
@@ -120,7 +121,9 @@ def _finished(path: Path, where: Mapping[str, Any], rerun: bool) -> Result | Non
     return result if same else None
 
 
-def _tracker(config: RunConfig, folder: Path, mapping: dict[str, Any]) -> Tracker:
+def _tracker(config: RunConfig, folder: Path, mapping: dict[str, Any]) -> Tracker | None:
+    if config.tracking.wandb == "off":
+        return None
     from sparseft.tracking import open_tracker
 
     method = str(config.method["name"])
@@ -212,7 +215,7 @@ class _Run:
         prepared: Prepared,
         head_seconds: float,
         folder: Path,
-        tracker: Tracker,
+        tracker: Tracker | None,
         store: CheckpointStore,
         saved: tuple[dict[str, Any], Selection | None] | None,
     ) -> TrainOutcome:
