@@ -45,7 +45,7 @@ SETTINGS = {
     "banking77": ("data=banking77", "data.shots=10", "data.validation_rows=385"),
 }
 COMMON = (
-    "experiment=intent",
+    "+experiment=intent",
     "training.epochs=5",
     "training.save=none",
     "tracking.wandb=off",
