@@ -42,7 +42,12 @@ SCALES = (0.3, 1.0, 3.0)
 SEEDS = (0, 1, 2)
 SETTINGS = {
     "trec": ("data=trec", "data.rows=600", "data.validation_rows=300"),
-    "banking77": ("data=banking77", "data.shots=10", "data.validation_rows=385"),
+    "banking77": (
+        "data=banking77",
+        "data.shots=10",
+        "data.validation_rows=385",
+        "data.test_rows=1000",
+    ),
 }
 COMMON = (
     "+experiment=intent",
