@@ -13,7 +13,7 @@ import pytest
 from sparseft.config import DataConfig
 from sparseft.data import TaskData, load_data, normalised
 
-SIZES = {"train": 26, "validation": 8, "test": 12}
+SIZES = {"train": 34, "validation": 10, "test": 16}
 
 
 @pytest.fixture(scope="module")
