@@ -20,7 +20,7 @@ def checkout_root() -> Path | None:
 def conf_dir() -> Path:
     """The absolute folder of the configuration files.
 
-    Hydra finds a relative `config_path` only in some ways of starting; an absolute one always works.
+    Hydra finds a relative `config_path` only in some ways of starting, an absolute one in all.
 
     Raises:
         ConfigError: the installation holds no configuration files.

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,6 +49,8 @@ def main() -> None:
     """The command line."""
     sweep = _Sweep()
     os.environ[_MAIN_PROCESS] = str(os.getpid())
+    # Hydra then hands exceptions on instead of printing them and leaving with status 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     _set_up_logging()
 
     def task(composed: DictConfig) -> None:
@@ -55,8 +58,18 @@ def main() -> None:
 
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
-    except SparseftError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (SparseftError, HydraException, OmegaConfBaseException) as error:
+        print(f"error: {_of_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        # Hydra makes the folder of a sweep.
+        print(
+            f"error: expected to write {error.filename}, got: {error.strerror}; "
+            "choose a writable folder with output=FOLDER.",
+            file=sys.stderr,
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
@@ -70,6 +83,15 @@ def main() -> None:
             print(f"error: {name}{failure}", file=sys.stderr)
         users = all(isinstance(failure, SparseftError) for _, failure in sweep.failures)
         sys.exit(2 if users else 1)
+
+
+def _of_one_line(error: Exception) -> str:
+    """The error's message without Hydra's line breaks and its list of folders."""
+    text = str(error).split("Config search path")[0]
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):  # says which key, for example
+        text = f"{text} {cause}"
+    return " ".join(text.split())
 
 
 def _set_up_logging() -> None:

@@ -140,8 +140,9 @@ def test_a_mistake_is_one_clear_error(
     if override == "model=nothing":
         arguments = [entry for entry in arguments if not entry.startswith("model.")]
     status, out, err = command(*arguments, override)
-    assert status in (1, 2) and out == ""
+    assert status == 2 and out == ""
     assert "Traceback" not in err
+    assert err.startswith("error: ") and len(err.splitlines()) == 1
     for word in words:
         assert word in err
     assert not list(tmp_path.rglob("result.json"))
@@ -149,9 +150,12 @@ def test_a_mistake_is_one_clear_error(
 
 def test_an_output_without_write_permission(command: Command, task: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    status, _, err = command(*_overrides(task, "output=file/runs", "method=probe"))
-    assert status == 2
-    assert err.splitlines()[-1].startswith("error: expected to write file/runs")
+    arguments = _overrides(task, "output=file/runs", "method=probe")
+    for sweep in ([], ["-m"]):
+        status, _, err = command(*sweep, *arguments)
+        assert status == 2 and "Traceback" not in err
+        assert err.splitlines()[-1].startswith("error: expected to write ")
+        assert "file/runs" in err
 
 
 def test_a_damaged_result_is_named(command: Command, task: Path, tmp_path: Path) -> None:
@@ -177,8 +181,8 @@ def test_a_bug_keeps_its_traceback_and_in_a_sweep_the_other_runs(
 
     monkeypatch.setattr(run, "execute", broken)
     arguments = _overrides(task, "method=probe")
-    status, _, err = command(*arguments)
-    assert status == 1 and "KeyError" in err
+    with pytest.raises(KeyError):
+        command(*arguments)
     status, out, err = command("-m", *arguments, "seed=0,1")
     assert status == 1 and "Traceback" in err and "1 runs failed" in err
     assert "accuracy" in out
