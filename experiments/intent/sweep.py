@@ -40,18 +40,19 @@ METHODS = (
 )
 SCALES = (0.3, 1.0, 3.0)
 SEEDS = (0, 1, 2)
+# 190 and 147 steps: on banking77 the best validation score comes within the first epochs.
 SETTINGS = {
-    "trec": ("data=trec", "data.rows=600", "data.validation_rows=300"),
+    "trec": ("data=trec", "data.rows=600", "data.validation_rows=300", "training.epochs=5"),
     "banking77": (
         "data=banking77",
         "data.shots=10",
         "data.validation_rows=385",
         "data.test_rows=1000",
+        "training.epochs=3",
     ),
 }
 COMMON = (
     "+experiment=intent",
-    "training.epochs=5",
     "training.save=none",
     "tracking.wandb=off",
     "threads=1",
