@@ -32,6 +32,7 @@ $(VENV)/.made:
 	@$(PYTHON) -c '$(CHECK_PYTHON)' 2>/dev/null || { \
 	  echo "expected Python 3.11 or newer as '$(PYTHON)', got: $$($(PYTHON) --version 2>&1 | head -n 1);" \
 	       "install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "installing into $(VENV): some minutes, about 3 GB"
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
