@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,6 @@ from sparseft.config import TrainingConfig
 from sparseft.errors import CheckpointError, ConfigError
 from sparseft.methods import Prepared
 from sparseft.models import TextClassifier
-from sparseft.optim import SparseAdamW
 from sparseft.training.devices import (
     autocast,
     random_state,
@@ -28,16 +28,9 @@ from sparseft.training.devices import (
 from sparseft.training.evaluate import Evaluation
 from sparseft.training.meters import PeakMemory, StepMeter, count_flops, optimizer_state_bytes
 from sparseft.training.record import MetricsLog
+from sparseft.training.schedule import make_optimizer, schedule_factor
 
-__all__ = [
-    "Batches",
-    "Progress",
-    "TrainOutcome",
-    "accumulate",
-    "make_optimizer",
-    "schedule_factor",
-    "train",
-]
+__all__ = ["Batches", "Progress", "TrainOutcome", "accumulate", "train"]
 
 Batch = Mapping[str, Tensor]
 
@@ -89,48 +82,6 @@ class TrainOutcome:
     best_step: int
     seconds_to_best: float
     cost: dict[str, Any]
-
-
-def make_optimizer(
-    prepared: Prepared, lr: float, head_lr: float, weight_decay: float
-) -> torch.optim.Optimizer:
-    """AdamW with the same hyper-parameters for every method; body and head are two groups.
-
-    Both kinds are torch's fused AdamW where the device has it; the sparse one also writes the
-    compact values into their weights.
-
-    Raises:
-        ConfigError: the method asked for an unknown optimizer.
-    """
-    groups: list[dict[str, Any]] = []
-    if prepared.body:
-        groups.append({"params": prepared.body, "lr": lr})
-    groups.append({"params": prepared.head, "lr": head_lr})
-    kinds = {"adamw": torch.optim.AdamW, "sparse_adamw": SparseAdamW}
-    if prepared.optimizer not in kinds:
-        raise ConfigError(
-            f"expected optimizer adamw or sparse_adamw, got {prepared.optimizer!r}; "
-            "change the method."
-        )
-    fused = prepared.head[0].device.type in ("cpu", "cuda", "mps", "xpu")
-    optimizer = kinds[prepared.optimizer](groups, lr=lr, weight_decay=weight_decay, fused=fused)
-    for group in optimizer.param_groups:
-        group["peak_lr"] = group["lr"]
-    return optimizer
-
-
-def schedule_factor(step: int, steps: int, warmup_share: float, schedule: str) -> float:
-    """The learning rate of optimizer step `step` (from 0) of `steps`, as a share of the peak.
-
-    It rises linearly to 1 at the last warm-up step; then "linear" falls to 0 just after the last
-    step, and "constant" stays.
-    """
-    warmup = math.ceil(warmup_share * steps)
-    if step < warmup:
-        return (step + 1) / warmup
-    if schedule == "constant":
-        return 1.0
-    return (steps - step) / (steps - warmup)
 
 
 def accumulate(model: TextClassifier, window: Sequence[Batch], precision: str = "off") -> float:
@@ -281,6 +232,8 @@ class _Run:
         """Train until the last step or the early stop."""
         progress, every = self.progress, self.config.checkpoint_every
         hidden = {"auto": None, "on": False, "off": True}[self.config.progress]  # None: on a TTY
+        # What an earlier run of this process left must not count as this one's memory.
+        gc.collect()
         with tqdm(
             total=self.steps, initial=progress.step, unit="step", disable=hidden, leave=False
         ) as bar:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
 from sparseft import files, methods, models, sparse
@@ -30,7 +26,7 @@ from sparseft.training.devices import device_name, resolve_device, seed_everythi
 from sparseft.training.evaluate import Evaluation, evaluate
 from sparseft.training.head import warm_up_head
 from sparseft.training.loop import TrainOutcome, train
-from sparseft.training.meters import tensor_bytes
+from sparseft.training.outputs import save_trained, write_predictions
 from sparseft.training.record import MetricsLog
 
 if TYPE_CHECKING:
@@ -95,8 +91,8 @@ def execute(config: RunConfig) -> RunOutcome:
         prepared, head_seconds = run.prepare(method, saved)
         outcome = run.train(prepared, head_seconds, folder, tracker, store, saved)
         test = run.evaluate(prepared, run.test)
-        delta_bytes = _save_trained(config, data, prepared, outcome, test, folder)
-        _write_predictions(folder / "predictions.npz", data, test)
+        delta_bytes = save_trained(config, data, prepared, outcome, test, folder)
+        write_predictions(folder / "predictions.npz", data, test)
         result = run.result(
             prepared, outcome, test, head_seconds, delta_bytes, where, mapping, digest
         )
@@ -299,6 +295,7 @@ class _Run:
                 "name": data.name,
                 "sha256": data.sha256,
                 **data.report,
+                "label_names": list(data.label_names),
                 "truncated_rows": self.train_batches.truncated,
             },
             tuning={"lr": config.lr, "lr_scale": config.lr_scale},
@@ -340,65 +337,3 @@ def _from_selection(
         analysis_seconds=state["analysis_seconds"],
         notes=state["notes"],
     )
-
-
-def _save_trained(
-    config: RunConfig,
-    data: TaskData,
-    prepared: Prepared,
-    outcome: TrainOutcome,
-    test: Evaluation,
-    folder: Path,
-) -> int:
-    """Write what `training.save` asks for; returns the bytes of the trained values' file.
-
-    Where none is written, it is the size of the values themselves.
-    """
-    save = config.training.save
-    # Of an earlier run of this configuration, on another commit.
-    shutil.rmtree(folder / "delta", ignore_errors=True)
-    (folder / "state.safetensors").unlink(missing_ok=True)
-    if prepared.selection is not None and save != "none":
-        plain = config.to_mapping()
-        extra = {
-            "model": plain["model"],
-            "data": {"name": data.name, "sha256": data.sha256},
-            "label_names": list(data.label_names),
-            "multi_label": data.multi_label,
-            "method": str(config.method["name"]),
-            "seed": config.seed,
-            "metrics": {
-                **{f"test {name}": round(value, 6) for name, value in test.metrics.items()},
-                "best validation score": round(outcome.score, 6),
-            },
-        }
-        sparse.save_delta(prepared.model, folder / "delta", extra=extra)
-        return (folder / "delta" / "delta.safetensors").stat().st_size
-    trained = _named_values(prepared)
-    if save == "all" and prepared.selection is None:
-        # One entry: safetensors writes several in any order, and equal runs give equal files.
-        content = dump_tensors(trained, {"format": "sparseft.state.1"})
-        files.write_bytes(folder / "state.safetensors", content)
-        return len(content)
-    return tensor_bytes(trained.values())
-
-
-def _named_values(prepared: Prepared) -> dict[str, Tensor]:
-    wanted = {id(parameter) for parameter in (*prepared.body, *prepared.head)}
-    return {
-        name: parameter.detach().to("cpu").contiguous()
-        for name, parameter in prepared.model.named_parameters()
-        if id(parameter) in wanted
-    }
-
-
-def _write_predictions(path: Path, data: TaskData, test: Evaluation) -> None:
-    stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        test_ids=data.test.ids,
-        test_predictions=test.predictions,
-        test_labels=test.labels,
-        test_probability=test.probability,
-    )
-    files.write_bytes(path, stream.getvalue())

@@ -19,7 +19,8 @@ from sparseft.methods import MethodContext, Prepared, get
 from sparseft.models import TextClassifier
 from sparseft.optim import SparseAdamW
 from sparseft.training import Evaluation, MetricsLog, TrainOutcome, train
-from sparseft.training.loop import accumulate, make_optimizer, schedule_factor
+from sparseft.training.loop import accumulate
+from sparseft.training.schedule import make_optimizer, schedule_factor
 from tests.tiny import tiny, tiny_batch
 from tests.training.helpers import FixedBatches
 

@@ -22,7 +22,7 @@ from sparseft.errors import ConfigError, DataError, ResultError, SparseftError
 from sparseft.methods import names
 from sparseft.results import Result, load_result
 from sparseft.training import RunOutcome, execute, pipeline, run_folder
-from tests.training.helpers import task_config, task_mapping
+from tests.training.helpers import LABELS, task_config, task_mapping
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +49,7 @@ def test_every_method_runs_from_data_to_result(method: str, task: Path, tmp_path
         assert right.mean() == pytest.approx(result.metrics["accuracy"])
         assert len(kept["test_ids"]) == len(kept["test_probability"]) == len(right)
         assert len(right) == result.data["rows"]["test"]
+    assert tuple(result.data["label_names"]) == LABELS
     assert [line["step"] for line in _metrics(folder) if line["kind"] == "train"] == [*range(1, 13)]
     cost = result.cost
     assert 0 < cost["trainable_parameters"] <= 1.5 * cost["total_parameters"]
