@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from sparseft.reporting.formats import METRIC_NAMES, headline, join_words, percent, percent_spread
@@ -76,13 +77,9 @@ def cost_figure(study: Study) -> Figure:
     parts.append(
         text(16, (top + base) / 2, f"{metric} on the test rows, %", "strong", "middle", 13, -90)
     )
-    parts.append(
-        _front(
-            [(place_x(x), place_y(e.score.mean)) for x, e in zip(xs, study.methods, strict=True)]
-        )
-    )
     spots = [(place_x(x), place_y(e.score.mean)) for x, e in zip(xs, study.methods, strict=True)]
-    bars = []
+    front, bars = _front(spots)
+    parts.append(front)
     for entry, (x, y) in zip(study.methods, spots, strict=True):
         kind = _family(entry)
         sd_x, sd_y = cost(entry)[1], entry.score.sd or 0.0
@@ -133,11 +130,14 @@ def cost_figure(study: Study) -> Figure:
     return Figure(
         name=f"{slug(study.label)}-cost",
         title=f"{study.label}: {metric.lower()} against step time",
-        alt=f"{metric} against step time of {len(labels)} methods on {study.label}: {'; '.join(told)}.",
+        alt=(
+            f"{metric} against step time of {len(labels)} methods on {study.label}: "
+            f"{'; '.join(told)}."
+        ),
         caption=(
             f"{metric} on the test rows against the median time of one training step. Bars: one "
-            "standard deviation over seeds. The dotted line joins the methods that no other beats on "
-            "both axes; up and to the left is better."
+            "standard deviation over seeds. The dotted line joins the methods that no other beats "
+            "on both axes; up and to the left is better."
         ),
         body="".join(parts),
         width=_WIDTH,
@@ -175,7 +175,7 @@ def seeds_figure(study: Study) -> Figure:
     if study.reference is not None:
         x = place(study.reference.score.mean)
         parts.append(line(x, top, x, bottom, "rule"))
-    for index, (entry, found) in enumerate(zip(study.methods, values, strict=True)):
+    for index, entry in enumerate(study.methods):
         y = top + row * (index + 0.5)
         drawn = ""
         mean, sd = entry.score.mean, entry.score.sd
@@ -264,15 +264,16 @@ def _legend(study: Study, left: float, y: float) -> str:
     return "".join(parts)
 
 
-def _front(points: list[tuple[float, float]]) -> str:
-    """The step line over points that no other beats on both axes (y grows downward)."""
+def _front(points: list[tuple[float, float]]) -> tuple[str, list[Box]]:
+    """The step line over points that no other beats on both axes (y grows downward), its boxes."""
     kept: list[tuple[float, float]] = []
     for x, y in sorted(points):
         if not kept or y < kept[-1][1]:
             kept.append((x, y))
     if len(kept) < 2:
-        return ""
-    drawn = f"M{number(kept[0][0])} {number(kept[0][1])}"
-    for x, y in kept[1:]:
+        return "", []
+    drawn, boxes = f"M{number(kept[0][0])} {number(kept[0][1])}", []
+    for (x0, y0), (x, y) in itertools.pairwise(kept):
         drawn += f"H{number(x)}V{number(y)}"
-    return element("path", {"d": drawn, "class": "front"})
+        boxes += [Box(x0, y0 - 1, x, y0 + 1), Box(x - 1, y, x + 1, y0)]
+    return element("path", {"d": drawn, "class": "front"}), boxes

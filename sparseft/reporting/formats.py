@@ -7,9 +7,11 @@ from sparseft.reporting.summary import MethodSummary, Spread
 
 __all__ = [
     "METRIC_NAMES",
+    "MISSING",
     "bytes_text",
     "count_text",
     "difference_text",
+    "headline",
     "join_words",
     "p_text",
     "percent",

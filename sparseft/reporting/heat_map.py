@@ -81,8 +81,8 @@ def _heat_map(study: Study, entry: MethodSummary, found: dict[str, Any], most: f
         name=f"{slug(study.label)}-selection-{slug(entry.label)}",
         title=f"{study.label}: where {entry.label} trains",
         alt=(
-            f"Share of each layer's and module's weights that {entry.label} selected on {study.label}: "
-            f"most in layer {busiest} of {layers} ({_share(means[busiest])}), "
+            f"Share of each layer's and module's weights that {entry.label} selected on "
+            f"{study.label}: most in layer {busiest} of {layers} ({_share(means[busiest])}), "
             f"lowest selected layer {next((i for i, m in enumerate(means) if m > 0), 'none')}."
         ),
         caption=(

@@ -32,6 +32,6 @@ def mark(x: float, y: float, family: str, size: float = 1.0) -> str:
         return element("path", {"d": drawn, "class": "cross"})
     if family == "light":
         return path((-1.1, -0.85), (1.1, -0.85), (0, 1.15))
-    if family == "control":
+    if family == "variant":
         return element("circle", {"cx": x, "cy": y, "r": 5.0 * size, "class": "hollow"})
     return element("circle", {"cx": x, "cy": y, "r": 7.0 * size, "class": "mark"})

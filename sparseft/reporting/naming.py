@@ -1,4 +1,4 @@
-"""Short names that tell apart what a folder of results holds, made from the settings that differ."""
+"""Short names for what a folder of results holds, made from the settings that differ."""
 
 from __future__ import annotations
 

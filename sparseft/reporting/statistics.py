@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class RowScores:
     denominator: NDArray[np.float64]
 
     @classmethod
-    def of(cls, ids: NDArray, labels: NDArray, predictions: NDArray) -> RowScores:
+    def of(cls, ids: NDArray[Any], labels: NDArray[Any], predictions: NDArray[Any]) -> RowScores:
         """Scores of class indices [N] (accuracy) or of multi-hot rows [N, labels] (micro-F1).
 
         Raises:

@@ -137,6 +137,12 @@ class Study:
         return next((entry for entry in self.methods if entry.is_reference), None)
 
     @property
+    def examples(self) -> list[dict[str, Any]]:
+        """Texts with token saliency, of the reference's first run that wrote some."""
+        runs = self.reference.runs if self.reference else ()
+        return next((run.examples for run in runs if run.examples), [])
+
+    @property
     def full(self) -> MethodSummary | None:
         """Full finetuning; None where it did not run."""
         return next((entry for entry in self.methods if entry.method == FULL), None)
@@ -277,7 +283,7 @@ def _method(runs: list[Run], label: str, metric: str) -> MethodSummary:
         key: Spread(*mean_and_sd([seeds[s].result.validation for s in sorted(seeds)]))
         for key, seeds in by_lr.items()
     }
-    # A rate with fewer seeds may have been lucky; among equals the one nearest the default is taken.
+    # A rate with fewer seeds may have been lucky; equals: the one nearest the default.
     chosen = min(
         (key for key in by_lr if len(by_lr[key]) == most),
         key=lambda key: (-spreads[key].mean, abs(math.log(key[1])), key),

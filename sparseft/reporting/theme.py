@@ -7,7 +7,7 @@ __all__ = ["FAMILIES", "FIGURE_STYLE", "family_of", "palette_css"]
 # name: (light, dark, what it stands for)
 FAMILIES = {
     "sparse": ("#b4441f", "#f0895a", "sparse"),
-    "control": ("#b4441f", "#f0895a", "sparse, controls"),
+    "variant": ("#b4441f", "#f0895a", "sparse, variants"),
     "full": ("#2b2521", "#efe7db", "full finetuning"),
     "adapter": ("#1f6a70", "#6fbcbc", "LoRA"),
     "layers": ("#66702a", "#b6c265", "whole layers"),
@@ -48,7 +48,7 @@ def family_of(method: str, is_reference: bool = False) -> str:
     if is_reference or method == "sparse":
         return "sparse"
     for family, prefixes in (
-        ("control", ("sparse",)),
+        ("variant", ("sparse",)),
         ("full", ("full",)),
         ("adapter", ("lora", "rslora", "dora", "adapter")),
         ("layers", ("layers",)),
@@ -75,7 +75,8 @@ _FAMILY_RULES = "".join(f".{name}{{--c:var(--f-{name})}}" for name in FAMILIES)
 FIGURE_STYLE = (
     _FAMILY_RULES
     + """
-.figure{font-family:system-ui,-apple-system,"Segoe UI","Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
+.figure{font-family:system-ui,-apple-system,"Segoe UI","Helvetica Neue",Arial,sans-serif}
+.figure{font-variant-numeric:tabular-nums}
 .figure .t{fill:var(--ink)}
 .figure .soft{fill:var(--soft)}
 .figure .strong{font-weight:650}
@@ -86,7 +87,7 @@ FIGURE_STYLE = (
 .figure .grid{stroke:var(--line);stroke-width:1}
 .figure .axis{stroke:var(--soft);stroke-width:1}
 .figure .rule{stroke:var(--accent);stroke-width:1.2;stroke-dasharray:4 4;opacity:.75}
-.figure .front{fill:none;stroke:var(--soft);stroke-width:1.3;stroke-dasharray:2 4;stroke-linejoin:round}
+.figure .front{fill:none;stroke:var(--soft);stroke-width:1.3;stroke-dasharray:2 4}
 .figure .bar{stroke:var(--c);stroke-width:1.3;opacity:.45}
 .figure .leader{stroke:var(--soft);stroke-width:.8;opacity:.7}
 .figure .mark{fill:var(--c);stroke:var(--card);stroke-width:1.2}

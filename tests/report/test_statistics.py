@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,7 +31,7 @@ def test_holm_only_raises_and_keeps_the_order(p_values: list[float]) -> None:
     corrected = holm(given_)
     assert all(given_[k] <= corrected[k] <= 1.0 for k in given_)
     ordered = sorted(given_, key=lambda k: given_[k])
-    assert all(corrected[a] <= corrected[b] for a, b in zip(ordered, ordered[1:], strict=False))
+    assert all(corrected[a] <= corrected[b] for a, b in itertools.pairwise(ordered))
 
 
 def test_the_standard_deviation_is_that_of_a_sample() -> None:
