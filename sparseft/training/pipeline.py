@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from sparseft.models import LoadedModel
 from sparseft.results import Result, config_hash, environment, load_result
 from sparseft.selection import Selection
 from sparseft.selection.layout import layout_of
+from sparseft.tracking import Tracker, open_tracker
 from sparseft.training.checkpoint import CheckpointStore
 from sparseft.training.devices import device_name, resolve_device, seed_everything
 from sparseft.training.evaluate import Evaluation, evaluate
@@ -28,9 +29,6 @@ from sparseft.training.head import warm_up_head
 from sparseft.training.loop import TrainOutcome, train
 from sparseft.training.outputs import save_trained, write_predictions
 from sparseft.training.record import MetricsLog
-
-if TYPE_CHECKING:
-    from sparseft.tracking import Tracker
 
 __all__ = ["RunOutcome", "execute", "run_folder"]
 
@@ -123,8 +121,6 @@ def _finished(path: Path, where: Mapping[str, Any], rerun: bool) -> Result | Non
 def _tracker(config: RunConfig, folder: Path, mapping: dict[str, Any]) -> Tracker | None:
     if config.tracking.wandb == "off":
         return None
-    from sparseft.tracking import open_tracker
-
     method = str(config.method["name"])
     return open_tracker(
         config.tracking,
