@@ -10,8 +10,8 @@ __all__ = ["METHOD_TEXT", "finding", "scope"]
 
 METHOD_TEXT = (
     "Learning rates were chosen by the mean validation score over seeds; test scores played no "
-    "part. Scores are means over seeds with the sample standard deviation. Differences are those of "
-    "the method minus the reference on the same seeds and test rows; their 95% intervals and "
+    "part. Scores are means over seeds with the sample standard deviation. Differences are those "
+    "of the method minus the reference on the same seeds and test rows; their 95% intervals and "
     "p values come from a paired bootstrap that draws seeds and test rows anew ({resamples:,} "
     "resamples), and p is corrected by Holm over the methods of a table. Step times are medians "
     "after warm-up; ratios compare the same seed on the same device. Times of runs that did not "
@@ -35,7 +35,7 @@ def scope(summary: Summary) -> str:
 
 
 def finding(study: Study) -> str:
-    """The reference method against full finetuning and against its closest rival at no more cost."""
+    """The reference method against full finetuning and its best rival at no more cost."""
     reference = study.reference
     metric = METRIC_NAMES[study.metric].lower()
     if reference is None:

@@ -147,7 +147,11 @@ def columns(study: Study) -> list[Column]:
 
 _EXTRA_METRICS = (
     ("in_scope_accuracy", "In scope, %", "Accuracy on the test rows that belong to a class."),
-    ("out_of_scope_recall", "Out of scope, %", "Share of the out-of-scope test rows that were recognised."),
+    (
+        "out_of_scope_recall",
+        "Out of scope, %",
+        "Share of the out-of-scope test rows that were recognised.",
+    ),
 )
 
 
@@ -205,7 +209,7 @@ def overview(summary: Summary) -> Table | None:
 
 
 def tuning_table(study: Study) -> Table:
-    """Mean validation score of each method at each learning-rate scale; the chosen one is marked."""
+    """Mean validation score of each method at each learning-rate scale, the chosen one marked."""
     scales = sorted({tried.lr_scale for entry in study.methods for tried in entry.tried})
 
     def cell(entry: MethodSummary, scale: float) -> str:
