@@ -29,9 +29,9 @@ def trained(section: dict[str, Any], multi_label: bool = False) -> LoadedModel:
     )
     sparseft.sparsify(loaded.model, selection)
     for parameter in sparseft.trainable(loaded.model):
-        parameter.data.add_(0.3 * parameter.data.sign())
-    # A head of mean 0.02 would give every text nearly the same answer.
-    loaded.model.head.weight.data.mul_(40)
+        parameter.data.mul_(1.5)
+    # A new head's weights are so small that every text would get nearly the same answer.
+    loaded.model.head.weight.data.mul_(10)
     sparseft.sync(loaded.model)
     return loaded
 
