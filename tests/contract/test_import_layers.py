@@ -67,6 +67,7 @@ _PACKAGES = {
 _ALONE = {
     "sparseft.run": {"hydra", "omegaconf"},
     "sparseft.tracking": {"wandb", "tqdm"},
+    "sparseft.reporting.wandb_report": {"wandb"},
 }
 # The helpers stay importable where nothing but Python is installed.
 _HELPER_PACKAGES = {"numpy", "yaml"}
