@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from sparseft.reporting.formats import METRIC_NAMES, count_text, p_text, percent_spread, points
+from sparseft.reporting.formats import (
+    METRIC_NAMES,
+    count_text,
+    difference_text,
+    p_text,
+    percent_spread,
+)
 from sparseft.reporting.statistics import Comparison
 from sparseft.reporting.summary import MethodSummary, Study, Summary
 
@@ -41,42 +47,41 @@ def finding(study: Study) -> str:
     if reference is None:
         best = study.methods[0]
         return f"{best.label} has the highest {metric}: {percent_spread(best.score)}%."
-    sentences = [f"{reference.label} reaches {percent_spread(reference.score)}% {metric}"]
+    first = f"{reference.label} reaches {percent_spread(reference.score)}% {metric}"
     full = study.full
     if full is not None and full is not reference:
-        sentences[0] += f" against {percent_spread(full.score)}% of full finetuning"
-        if full.comparison is not None:
-            sentences[0] += f" ({_against(full.comparison)})"
         if reference.step_ratio is not None:
-            sentences[0] += f", at {reference.step_ratio.mean:.2f} of its step time"
-    sentences[0] += "."
+            first += f" at {reference.step_ratio.mean:.2f} of full finetuning's step time"
+        first += f"; {full.label} reaches {percent_spread(full.score)}%{_against(full.comparison)}"
+    sentences = [f"{first}."]
     rival = _rival(study, reference)
-    if rival is not None and rival.comparison is not None:
+    if rival is not None:
         sentences.append(
-            f"The best method that costs no more per step is {rival.label} with "
-            f"{percent_spread(rival.score)}% ({_against(rival.comparison)})."
+            f"The best other method that costs no more per step is {rival.label} with "
+            f"{percent_spread(rival.score)}%{_against(rival.comparison)}."
         )
-    random = next((e for e in study.methods if e.method.endswith("_random")), None)
-    if random is not None and random.comparison is not None and random is not rival:
-        sentences.append(
-            f"A random selection of the same structure reaches {percent_spread(random.score)}% "
-            f"({_against(random.comparison)})."
-        )
+    controls = [
+        f"{entry.label} {percent_spread(entry.score)}%{_against(entry.comparison)}"
+        for entry in study.methods
+        if entry.method.startswith(f"{reference.method}_")
+    ]
+    if controls:
+        sentences.append(f"Its controls and variants: {'; '.join(controls)}.")
     return " ".join(sentences)
 
 
 def _rival(study: Study, reference: MethodSummary) -> MethodSummary | None:
     allowed = 1.02 * reference.step_ms.mean
-    rivals = [e for e in study.methods if e is not reference and e.step_ms.mean <= allowed]
+    rivals = [
+        entry
+        for entry in study.methods
+        if entry is not reference
+        and not entry.method.startswith(reference.method)  # its own controls are no rivals
+        and entry.step_ms.mean <= allowed
+    ]
     return rivals[0] if rivals else None  # methods are sorted by score
 
 
-def _against(found: Comparison) -> str:
-    """The reference minus the other method, and whether that is more than chance."""
-    interval = f"95% interval {points(-found.high)} to {points(-found.low)}"
-    verdict = (
-        f"Holm-corrected p {p_text(found.p_holm).replace('<', '< ')}"
-        if found.p_holm < 0.05
-        else "not told apart"
-    )
-    return f"difference {points(-found.difference)} points, {interval}, {verdict}"
+def _against(found: Comparison | None) -> str:
+    """The method's difference to the reference in brackets, as in the table."""
+    return "" if found is None else f" ({difference_text(found)} points, p {p_text(found.p_holm)})"

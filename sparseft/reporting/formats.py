@@ -72,6 +72,8 @@ def seconds_text(value: float | None) -> str:
     """Seconds with about two digits: "0.4", "38", "1240"."""
     if value is None:
         return MISSING
+    if value == 0:
+        return "0"
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 

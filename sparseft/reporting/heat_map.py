@@ -92,6 +92,7 @@ def _heat_map(study: Study, entry: MethodSummary, found: dict[str, Any], most: f
         body="".join(parts),
         width=width,
         height=height,
+        is_map=True,
     )
 
 

@@ -9,9 +9,9 @@ from sparseft.reporting.findings import METHOD_TEXT, finding, scope
 from sparseft.reporting.formats import percent
 from sparseft.reporting.summary import Study, Summary
 from sparseft.reporting.svg import Figure
-from sparseft.reporting.tables import Table, columns, overview, tuning_table
+from sparseft.reporting.tables import Column, Table, columns, overview, tuning_table
 
-__all__ = ["escape", "markdown_report", "markdown_table", "study_table"]
+__all__ = ["escape", "markdown_report", "markdown_table", "study_tables"]
 
 _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 _EMPHASIS = 1.5  # a token this many times as salient as its text's mean is set in bold
@@ -36,9 +36,14 @@ def markdown_report(
     return "\n\n".join(parts) + "\n"
 
 
-def study_table(study: Study) -> Table:
-    """The main table of a study, the reference's row in bold."""
+def study_tables(study: Study) -> tuple[Table, Table]:
+    """The table of scores and that of costs, the reference's row in bold."""
     listed = columns(study)
+    scores = _table(study, [column for column in listed if not column.is_cost])
+    return scores, _table(study, [column for column in listed if column.is_cost])
+
+
+def _table(study: Study, listed: Sequence[Column]) -> Table:
     rows = []
     for entry in study.methods:
         cells = (entry.label, *[column.text(entry) for column in listed])
@@ -66,7 +71,7 @@ def _study(study: Study, figures: Sequence[Figure], folder: str) -> list[str]:
     parts = [
         f"## {escape(study.label)}",
         escape(finding(study)),
-        markdown_table(study_table(study)),
+        *map(markdown_table, study_tables(study)),
     ]
     parts += [f"> {escape(note)}" for note in study.notes]
     for figure in figures:

@@ -43,6 +43,7 @@ class Figure:
         body: the elements inside `<svg>`.
         width: of the drawing, in CSS pixels.
         height: likewise.
+        is_map: it shows where a selection lies.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Figure:
     body: str
     width: float
     height: float
+    is_map: bool = False
 
     def inline(self) -> str:
         """The `<svg>` element, for a page that defines the theme's variables."""

@@ -34,6 +34,7 @@ class Column:
         hint: what is measured, in one sentence.
         text: the cell of a method.
         value: what the cell is sorted by; None sorts last.
+        is_cost: it belongs to the table of costs, not to that of scores.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Column:
     hint: str
     text: Callable[[MethodSummary], str]
     value: Callable[[MethodSummary], float | None]
+    is_cost: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,15 @@ class Table:
 
 
 def columns(study: Study) -> list[Column]:
-    """The columns of a study's table, without those that nothing was measured for."""
+    """The columns of a study's two tables, without those that nothing was measured for."""
     metric = METRIC_NAMES[study.metric]
     reference = study.reference.label if study.reference else ""
     listed = [
         Column("seeds", "Seeds", "Runs at the chosen learning rate.", _seeds, _seed_count),
         Column(
             "lr",
-            "Learning rate",
-            "Chosen by the mean validation score; test scores play no part.",
+            "lr",
+            "The body's learning rate, chosen by the mean validation score, never by test scores.",
             lambda entry: f"{entry.lr:.3g}",
             lambda entry: entry.lr,
         ),
@@ -116,6 +118,7 @@ def columns(study: Study) -> list[Column]:
             "Median time of forward, backward and optimizer, after warm-up.",
             lambda entry: seconds_text(entry.step_ms.mean),
             lambda entry: entry.step_ms.mean,
+            True,
         ),
         _cost_column("train_seconds", "Train, s", "Seconds of training.", seconds_text),
         Column(
@@ -124,6 +127,7 @@ def columns(study: Study) -> list[Column]:
             "Seconds to the best validation score: head warm-up, analysis, steps, evaluations.",
             lambda entry: seconds_text(entry.seconds_to_best),
             lambda entry: entry.seconds_to_best,
+            True,
         ),
         _cost_column(
             "analysis_seconds", "Analysis, s", "Seconds to choose what is trained.", seconds_text
@@ -135,6 +139,7 @@ def columns(study: Study) -> list[Column]:
             "Trained parameters as a share of all parameters, head included.",
             lambda entry: share_text(entry.trainable_share),
             lambda entry: entry.trainable_share,
+            True,
         ),
         _cost_column("delta_bytes", "File", "Size of what a run saves.", bytes_text),
     ]
@@ -181,6 +186,7 @@ def _cost_column(key: str, title: str, hint: str, write: Callable[[float | None]
         f"{hint} Mean over seeds.",
         lambda entry: write(entry.cost(key)),
         lambda entry: entry.cost(key),
+        True,
     )
 
 
