@@ -66,7 +66,7 @@ _PACKAGES = {
 # What one module alone may import, beside its layer's packages.
 _ALONE = {
     "sparseft.run": {"hydra", "omegaconf"},
-    "sparseft.tracking": {"wandb", "tqdm"},
+    "sparseft.tracking": {"wandb"},
     "sparseft.reporting.wandb_report": {"wandb"},
 }
 # The helpers stay importable where nothing but Python is installed.
