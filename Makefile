@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv intent test test-all lint format docs clean
+.PHONY: help venv intent test test-all lint format docs gpu clean
 
 help:
 	@echo "make intent    finetune the embedded model on the built-in intents (ARGS='method=lora' changes settings)"
@@ -25,6 +25,7 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make docs      build the documentation into site/"
+	@echo "make gpu       the tests and the step timing that need a CUDA device, in the current Python"
 	@echo "make clean     remove the environment and what tools left behind"
 
 # An environment without this mark is new or was left half-made, so it is made from the start.
@@ -69,6 +70,11 @@ format: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --quiet --strict
+
+# In the Python at hand: machines with a GPU bring their own build of torch.
+gpu:
+	PYTHONPATH=.:kernels $(PYTHON) -m pytest -q -m gpu
+	PYTHONPATH=.:kernels $(PYTHON) experiments/step_time/bench.py
 
 clean:
 	rm -rf .venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache

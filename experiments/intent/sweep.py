@@ -92,9 +92,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     arguments = parser.parse_args()
     for method in arguments.methods:
-        scales = SCALES if method != "probe" else (1.0,)
-        first = [one(arguments.data, method, SEEDS[0], s, arguments.output) for s in scales]
-        best = scales[max(range(len(scales)), key=lambda i: first[i].result.validation)]
+        first = [one(arguments.data, method, SEEDS[0], s, arguments.output) for s in SCALES]
+        best = SCALES[max(range(len(SCALES)), key=lambda i: first[i].result.validation)]
         rest = [one(arguments.data, method, s, best, arguments.output) for s in SEEDS[1:]]
         for outcome in [*first, *rest]:
             keep(outcome, Path(arguments.output), arguments.results)
