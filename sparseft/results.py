@@ -74,8 +74,8 @@ class Result:
         metrics: of the test split: accuracy, macro_f1, loss, …
         validation: the best validation score, of the metric that `config.task` asks for.
         seconds_to_best: head warm-up, analysis, steps and evaluations up to that score.
-        cost: the COST_KEYS, times in seconds or milliseconds; `peak_memory_source` says how
-            memory was measured.
+        cost: the COST_KEYS, times in seconds or milliseconds; FLOPs of a step of median size;
+            `peak_memory_source` says how memory was measured.
         selection: {density, lowest_layer, units_by_kind, heat_map}; None where there is none.
         data: {name, sha256, rows, …} with the loader's report.
         tuning: {lr, lr_scale} of the trained body.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from sparseft.training.schedule import make_optimizer, schedule_factor
 __all__ = ["Batches", "Progress", "TrainOutcome", "accumulate", "train"]
 
 Batch = Mapping[str, Tensor]
+
+_STEPS_TO_CHOOSE_FROM = 65  # for the count of FLOPs
 
 
 class Batches(Protocol):
@@ -188,9 +191,14 @@ class _Run:
             yield window
 
     def count_flops(self) -> int | None:
-        """FLOPs of the first step, without taking it."""
+        """FLOPs of one step, without taking it.
+
+        Batches are of unequal lengths: it is the step of median size among the first ones.
+        """
         self.model.train()
-        window = next(self.windows())
+        windows = list(itertools.islice(self.windows(), _STEPS_TO_CHOOSE_FROM))
+        windows.sort(key=lambda window: sum(batch["input_ids"].numel() for batch in window))
+        window = windows[len(windows) // 2]
         return count_flops(self.model, lambda: accumulate(self.model, window, self.config.autocast))
 
     def step(self, window: list[dict[str, Tensor]]) -> dict[str, float]:

@@ -224,6 +224,14 @@ def test_counting_flops_does_not_change_the_training(tmp_path: Path) -> None:
     assert all(torch.equal(value, values[1][name]) for name, value in values[0].items())
 
 
+def test_flops_are_those_of_a_step_of_median_size(tmp_path: Path) -> None:
+    model = tiny("bert")
+    batches = [tiny_batch(model, length=length) for length in (9, 3, 6)]
+    mixed = _train(_prepared(model), batches, tmp_path, epochs=1).cost["flops_per_step"]
+    middle = _train(_prepared(tiny("bert")), batches[2:], tmp_path, epochs=1).cost
+    assert mixed == middle["flops_per_step"]
+
+
 def test_a_probe_trains_the_head_alone(tmp_path: Path) -> None:
     model = tiny("llama")
     before = _values(model)
