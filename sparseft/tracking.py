@@ -19,9 +19,11 @@ from sparseft.errors import ConfigError
 if TYPE_CHECKING:
     from sparseft.config import TrackingConfig
 
-__all__ = ["NullTracker", "Tracker", "logged_in", "open_tracker"]
+__all__ = ["TAG_LENGTH", "NullTracker", "Tracker", "logged_in", "open_tracker"]
 
 _log = logging.getLogger(__name__)
+
+TAG_LENGTH = 64  # W&B refuses longer ones
 
 _INIT_SECONDS = 30  # to reach the server
 _FINISH_SECONDS = 120  # to upload what is left; the rest stays on disk for `wandb sync`
@@ -113,7 +115,7 @@ def open_tracker(
             entity=tracking.entity,
             name=name,
             group=group,
-            tags=[tag[:64] for tag in dict.fromkeys(tags)],  # W&B refuses longer ones
+            tags=[tag[:TAG_LENGTH] for tag in dict.fromkeys(tags)],
             config=dict(config),
             dir=str(run_dir),
             mode=mode,

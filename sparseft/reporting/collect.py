@@ -120,11 +120,12 @@ def _scores(record: Path) -> RowScores | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because numpy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return RowScores.of(
                 arrays["test_ids"], arrays["test_labels"], arrays["test_predictions"]
             )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         # ResultError is a ValueError too: its message says what does not fit, this one says where.
         raise ResultError(
             f"expected test_ids, test_labels and test_predictions in {path}, got: {error}; "

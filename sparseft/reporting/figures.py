@@ -106,7 +106,7 @@ def cost_figure(study: Study) -> Figure:
         drawn = mark(x, y, kind)
         detail = f"{entry.label}: {percent_spread(entry.score)}%, cost {cost(entry)[0]:.2f}"
         leader = ""
-        if spot.distance > 14:
+        if spot.is_far:
             leader = line(x, y, *spot.leader, "leader")
         weight = "strong" if entry.is_reference else ""
         at_left = spot.box.right < x

@@ -43,7 +43,7 @@ thead th{font-weight:600;color:var(--soft);font-size:.8rem;line-height:1.25;
  border-bottom:1px solid var(--line);background:var(--card);vertical-align:bottom}
 td.interval,th.interval-head{text-align:left;padding-left:26px}
 td.interval>*{display:inline-block;vertical-align:middle}
-td.interval>span{min-width:146px}
+td.interval>span{min-width:158px}
 tbody th{font-weight:550}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--card);z-index:1;
  border-right:1px solid var(--line)}

@@ -181,6 +181,11 @@ class LabelSpot:
     leader: tuple[float, float]
     distance: float
 
+    @property
+    def is_far(self) -> bool:
+        """Whether it takes a leader line to see which point is meant."""
+        return self.distance > 14
+
 
 def place_labels(
     points: Sequence[tuple[float, float]],
@@ -202,49 +207,67 @@ def place_labels(
         bars: thin boxes that labels should rather not cover.
     """
     marks = [Box(x, y, x, y).grown(7) for x, y in points]
-    spots: list[LabelSpot | None] = [None] * len(points)
-    candidates = [
-        _candidates(x, y, label, size, bounds) for (x, y), label in zip(points, labels, strict=True)
-    ]
+    chosen: list[LabelSpot | None] = [None] * len(points)
+    candidates = []
+    for index, ((x, y), label) in enumerate(zip(points, labels, strict=True)):
+        options = _candidates(x, y, label, size, bounds)
+        costs = [_own_cost(index, spot, points, marks, bars) for spot in options]
+        # Cheapest first: what already costs more than the best so far need not be looked at.
+        candidates.append(sorted(zip(costs, options, strict=True), key=lambda pair: pair[0]))
 
-    def cost(index: int, spot: LabelSpot) -> float:
-        x, y = points[index]
-        total = spot.distance * 0.6
-        if spot.box.left < x:
-            total += 2.0  # where it is a tie, to the right reads best
-        roomy = spot.box.grown(2)
-        for other, (mark, placed) in enumerate(zip(marks, spots, strict=True)):
-            total += 30.0 * roomy.overlap(mark) * (0.5 if other == index else 1.0)
-            if other == index:
-                continue
-            if spot.distance > 14 and _crosses(x, y, *spot.leader, mark):
-                total += 60.0
-            if placed is None:
+    def among_others(index: int, spot: LabelSpot) -> float:
+        total, roomy = 0.0, spot.box.grown(2)
+        for other, placed in enumerate(chosen):
+            if other == index or placed is None:
                 continue
             total += 40.0 * roomy.overlap(placed.box)
-            if spot.distance > 14 and _crosses(x, y, *spot.leader, placed.box.grown(1)):
+            if spot.is_far and _crosses(*points[index], *spot.leader, placed.box.grown(1)):
                 total += 120.0
-            if placed.distance > 14 and _crosses(*points[other], *placed.leader, roomy):
+            if placed.is_far and _crosses(*points[other], *placed.leader, roomy):
                 total += 120.0
-        return total + sum(0.6 * spot.box.overlap(bar) for bar in bars)
+        return total
 
-    crowded = sorted(
-        range(len(points)),
-        key=lambda i: (
-            sum(math.dist(points[i], other) ** -1 for other in points if other != points[i]),
-            i,
-        ),
-        reverse=True,
-    )
+    def best(index: int) -> LabelSpot:
+        least, found = math.inf, candidates[index][0][1]
+        for own, spot in candidates[index]:
+            if own >= least:
+                break
+            total = own + among_others(index, spot)
+            if total < least:
+                least, found = total, spot
+        return found
+
+    def closeness(index: int) -> float:
+        distances = (math.dist(points[index], other) for other in points)
+        return sum(1 / distance for distance in distances if distance > 0)
+
+    crowded = sorted(range(len(points)), key=lambda index: (-closeness(index), index))
     for _ in range(8):
-        moved = False
+        before = list(chosen)
         for index in crowded:
-            best = min(candidates[index], key=lambda spot: cost(index, spot))
-            moved = moved or best != spots[index]
-            spots[index] = best
-        if not moved:
+            chosen[index] = best(index)
+        if chosen == before:
             break
-    return [spot for spot in spots if spot is not None]
+    return [spot for spot in chosen if spot is not None]
+
+
+def _own_cost(
+    index: int,
+    spot: LabelSpot,
+    points: Sequence[tuple[float, float]],
+    marks: Sequence[Box],
+    bars: Sequence[Box],
+) -> float:
+    """What a spot costs whatever the other labels do."""
+    x, y = points[index]
+    total, roomy = spot.distance * 0.6, spot.box.grown(2)
+    if spot.box.left < x:
+        total += 2.0  # where it is a tie, to the right reads best
+    for other, mark in enumerate(marks):
+        total += 30.0 * roomy.overlap(mark) * (0.5 if other == index else 1.0)
+        if other != index and spot.is_far and _crosses(x, y, *spot.leader, mark):
+            total += 60.0
+    return total + sum(0.6 * spot.box.overlap(bar) for bar in bars)
 
 
 def _candidates(x: float, y: float, label: str, size: float, bounds: Box) -> list[LabelSpot]:

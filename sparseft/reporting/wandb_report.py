@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from sparseft.reporting.summary import Study, Summary
 from sparseft.reporting.svg import Figure
 from sparseft.reporting.tables import overview, tuning_table
 from sparseft.reporting.theme import FIGURE_STYLE, palette_css
-from sparseft.tracking import logged_in
+from sparseft.tracking import TAG_LENGTH, logged_in
 
 if TYPE_CHECKING:
     from wandb_workspaces.reports.v2 import Report
@@ -57,8 +58,7 @@ def build(
     Tables are those of report.md. The panels read the runs that `sparseft.run` logged to the same
     project, grouped by method; the drawings are read from the run that `log_drawings` makes.
     """
-    import wandb_workspaces.reports.v2 as wr
-
+    wr = _workspaces()
     blocks: list[Any] = [wr.P(scope(summary) + "."), wr.TableOfContents()]
     blocks += [wr.CalloutBlock(note) for note in summary.notes]
     table = overview(summary)
@@ -76,6 +76,14 @@ def build(
         blocks=blocks,
         width="fluid",
     )
+
+
+def _workspaces() -> Any:
+    with warnings.catch_warnings():
+        # It is built on an older style of pydantic, which nobody here can change.
+        warnings.simplefilter("ignore")
+        import wandb_workspaces.reports.v2 as wr
+    return wr
 
 
 def _study(wr: Any, study: Study, figures: list[Figure]) -> list[Any]:
@@ -98,15 +106,12 @@ def _study(wr: Any, study: Study, figures: list[Figure]) -> list[Any]:
 
 
 def _panels(wr: Any, study: Study) -> Any:
-    """Charts that W&B draws itself, over the runs of this data set and model."""
+    """Charts that W&B draws itself, over the runs that carry this data set's tag."""
     metric = f"test/{study.metric}"
     name = METRIC_NAMES[study.metric]
     runs = wr.Runset(
         name=study.label,
-        filters=(
-            f"Config('data.name') = '{_quoted(study.data)}' and "
-            f"Config('model.name') = '{_quoted(study.model)}'"
-        ),
+        filters=f"Tags in [{study.data[:TAG_LENGTH]!r}]",
         groupby=["config.method.name"],
     )
     return wr.PanelGrid(
@@ -128,10 +133,6 @@ def _panels(wr: Any, study: Study) -> Any:
             ),
         ],
     )
-
-
-def _quoted(name: str) -> str:
-    return name.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _drawings(wr: Any, figures: list[Figure]) -> Any:
