@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from sparseft.reporting.formats import count_text, join_words
 from sparseft.reporting.summary import MethodSummary, Study
 from sparseft.reporting.svg import Figure, element, escaped, slug, text, text_width
 
@@ -14,36 +17,50 @@ __all__ = ["heat_map_figures"]
 def heat_map_figures(study: Study) -> list[Figure]:
     """For each method with a selection: the trained share of each layer's modules.
 
-    All maps of a study share one colour scale; the reference's comes first.
+    All maps of a study share one colour scale; the reference's comes first. Methods whose maps are
+    equal, as those of a selection and its controls are, share one drawing.
     """
     maps = [(entry, found) for entry in study.methods if (found := entry.heat_map) is not None]
     maps.sort(key=lambda pair: not pair[0].is_reference)
     most = max((max(_known(found)) for _, found in maps if _known(found)), default=0.0)
-    return [_heat_map(study, entry, found, most or 1.0) for entry, found in maps]
+    groups: list[tuple[list[MethodSummary], dict[str, Any]]] = []
+    for entry, found in maps:
+        for members, shared in groups:
+            if _equal(shared, found):
+                members.append(entry)
+                break
+        else:
+            groups.append(([entry], found))
+    return [_heat_map(study, members, found, most or 1.0) for members, found in groups]
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    shares = np.asarray(one["share"]), np.asarray(other["share"])
+    return one["modules"] == other["modules"] and np.array_equal(*shares, equal_nan=True)
 
 
 def _known(found: dict[str, Any]) -> list[float]:
     return [v for layer in found["share"] for v in layer if not math.isnan(v)]
 
 
-def _heat_map(study: Study, entry: MethodSummary, found: dict[str, Any], most: float) -> Figure:
+def _heat_map(
+    study: Study, members: list[MethodSummary], found: dict[str, Any], most: float
+) -> Figure:
+    names, seeds = join_words([entry.label for entry in members]), len(members[0].runs)
     modules, share = [str(m) for m in found["modules"]], found["share"]
     layers = len(share)
-    cell_w, cell_h = 66.0, 28.0 if layers <= 16 else 20.0
-    longest = max(text_width(_module(m), 12) for m in modules)
-    slanted = longest > cell_w - 6
-    left, top = 66.0, (18 + longest * 0.6 if slanted else 30.0)
+    heads = _headings(modules)
+    widest = max(text_width(part, 11.5) for lines in heads for part in lines)
+    cell_w, cell_h = max(62.0, widest + 8), 28.0 if layers <= 16 else 20.0
+    left, top = 66.0, 16.0 + 14.0 * max(map(len, heads))
     bar_w = 84.0
-    slant_room = longest * 0.8 - bar_w if slanted else 0.0
-    width = left + cell_w * len(modules) + 16 + bar_w + 46 + max(0.0, slant_room)
+    width = left + cell_w * len(modules) + 16 + bar_w + 46
     height = top + cell_h * layers + 34
     parts = []
-    for column, module in enumerate(modules):
+    for column, lines in enumerate(heads):
         x = left + cell_w * (column + 0.5)
-        if slanted:
-            parts.append(text(x - 6, top - 8, _module(module), "", "start", 12, -36))
-        else:
-            parts.append(text(x, top - 10, _module(module), "", "middle", 12))
+        for place, part in enumerate(reversed(lines)):
+            parts.append(text(x, top - 10 - 14 * place, part, "", "middle", 11.5))
     bar_x = left + cell_w * len(modules) + 16
     parts.append(
         text(bar_x, top + cell_h * layers + 20, "mean of the layer", "soft", "start", 11.5)
@@ -78,16 +95,16 @@ def _heat_map(study: Study, entry: MethodSummary, found: dict[str, Any], most: f
         )
     busiest = max(range(layers), key=lambda layer: means[layer])
     return Figure(
-        name=f"{slug(study.label)}-selection-{slug(entry.label)}",
-        title=f"{study.label}: where {entry.label} trains",
+        name=f"{slug(study.label)}-selection-{slug(members[0].label)}",
+        title=f"{study.label}: where {members[0].label} trains",
         alt=(
-            f"Share of each layer's and module's weights that {entry.label} selected on "
+            f"Share of each layer's and module's weights that {names} selected on "
             f"{study.label}: most in layer {busiest} of {layers} ({_share(means[busiest])}), "
             f"lowest selected layer {next((i for i, m in enumerate(means) if m > 0), 'none')}."
         ),
         caption=(
-            f"{entry.label}: percent of each weight matrix that is trained, by layer and module, "
-            f"mean over {len(entry.runs)} seed{'' if len(entry.runs) == 1 else 's'}."
+            f"{names}: percent of each weight matrix that is trained, by layer and module, "
+            f"mean over {count_text(seeds, 'seed')}."
         ),
         body="".join(parts),
         width=width,
@@ -144,5 +161,13 @@ def _share(value: float) -> str:
     )
 
 
-def _module(name: str) -> str:
-    return name.replace("_", " ")
+def _headings(modules: list[str]) -> list[list[str]]:
+    """Module names as short lines, without what says nothing, as long as they stay distinct."""
+
+    def lines(name: str) -> list[str]:
+        parts = [part for part in name.split(".") if part not in ("self", "dense")]
+        return [part.removeprefix("self_").replace("_", " ") for part in parts or [name]]
+
+    short = [lines(module) for module in modules]
+    distinct = len({tuple(found) for found in short}) == len(modules)
+    return short if distinct else [module.split(".") for module in modules]

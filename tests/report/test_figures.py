@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from sparseft.reporting.collect import collect
 from sparseft.reporting.figures import cost_figure, study_figures
+from sparseft.reporting.heat_map import _headings
 from sparseft.reporting.summary import Study, summarise
 from sparseft.reporting.svg import Box, place_labels, text_width, ticks
 from sparseft.reporting.theme import FIGURE_STYLE, family_of, palette_css
@@ -114,6 +116,39 @@ def test_modules_that_a_layer_lacks_are_empty_frames(tmp_path: Path) -> None:
     (figure,) = [figure for figure in study_figures(study) if figure.is_map]
     assert figure.body.count('class="frame"') == 1
     assert "layer 23" in figure.body and "nan" not in figure.body
+
+
+@pytest.mark.parametrize(
+    ("modules", "headings"),
+    [
+        (
+            ["output.dense", "attention.output.dense", "attention.self.query"],
+            [["output"], ["attention", "output"], ["attention", "query"]],
+        ),
+        (["self_attn.q_proj", "mlp.up_proj"], [["attn", "q proj"], ["mlp", "up proj"]]),
+        (["a.dense", "a"], [["a", "dense"], ["a"]]),
+        (["dense"], [["dense"]]),
+    ],
+)
+def test_module_names_are_short_and_distinct(modules: list[str], headings: list[list[str]]) -> None:
+    assert _headings(modules) == headings
+
+
+def test_a_selection_and_its_equal_controls_share_a_map(tmp_path: Path) -> None:
+    paths = write_results(tmp_path, methods=METHODS[:3], lr_scales=(1.0,))
+    by_name = {path.parts[-3:-1]: path for path in paths}
+    for seed in ("0-1", "1-1", "2-1"):
+        source = json.loads(by_name["sparse", seed].read_text())
+        record = json.loads(by_name["sparse_random", seed].read_text())
+        record["selection"] = source["selection"]
+        by_name["sparse_random", seed].write_text(json.dumps(record))
+    (study,) = summarise(collect(tmp_path), resamples=50).studies
+    maps = [figure for figure in study_figures(study) if figure.is_map]
+    assert [figure.name for figure in maps] == [
+        "trec-selection-sparse",
+        "trec-selection-sparse-unweighted",
+    ]
+    assert maps[0].caption.startswith("sparse and sparse_random: percent")
 
 
 def test_families_are_told_by_name() -> None:
