@@ -26,8 +26,9 @@ from omegaconf.errors import OmegaConfBaseException
 from sparseft.config import RunConfig
 from sparseft.errors import ConfigError, SparseftError
 from sparseft.paths import conf_dir
+from sparseft.reporting.examples import write_examples
 from sparseft.results import Result
-from sparseft.training import RunOutcome, execute
+from sparseft.training import RunOutcome, TrainedRun, execute
 
 __all__ = ["main"]
 
@@ -116,7 +117,7 @@ def _one(composed: DictConfig, sweep: _Sweep) -> None:
         _log.info("run %d: %s", int(job.job.num) + 1, name)
         name += ": "
     try:
-        outcome = execute(_config(composed))
+        outcome = execute(_config(composed), look=_write_examples)
     except Exception as error:
         if os.environ.get(_MAIN_PROCESS) != str(os.getpid()):
             raise
@@ -130,6 +131,19 @@ def _one(composed: DictConfig, sweep: _Sweep) -> None:
         return
     sweep.outcomes.append(outcome)
     print(_line(outcome) if multiple else _summary(outcome), flush=True)
+
+
+def _write_examples(run: TrainedRun) -> None:
+    """Some test texts with their salient tokens, for the report's page of a sparse run."""
+    if run.prepared.selection is not None:
+        write_examples(
+            run.prepared.model,
+            run.loaded.tokenizer,
+            run.data.test,
+            run.data.label_names,
+            run.folder / "examples.json",
+            max_length=run.config.model.max_length,
+        )
 
 
 def _config(composed: DictConfig) -> RunConfig:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,8 @@ def test_one_run_prints_what_it_found_and_where_it_lies(
         assert words in out
     folder = Path("runs") / "intent" / "words" / "sparse" / result.config_hash[:12]
     assert str(folder / "result.json") in out and str(folder / "delta") in out
+    examples = json.loads((tmp_path / folder / "examples.json").read_text())
+    assert examples and all(len(e["tokens"]) == len(e["saliency"]) for e in examples)
     # Nothing of Hydra's own is left in the working directory.
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert command(*arguments)[1].startswith("this configuration and commit have a result already")
@@ -174,10 +177,10 @@ def test_a_bug_keeps_its_traceback_and_in_a_sweep_the_other_runs(
 ) -> None:
     real = run.execute
 
-    def broken(config: run.RunConfig) -> RunOutcome:
+    def broken(config: run.RunConfig, **options: Any) -> RunOutcome:
         if config.seed == 0:
             raise KeyError("a bug")
-        return real(config)
+        return real(config, **options)
 
     monkeypatch.setattr(run, "execute", broken)
     arguments = _overrides(task, "method=probe")
@@ -191,7 +194,7 @@ def test_a_bug_keeps_its_traceback_and_in_a_sweep_the_other_runs(
 def test_a_worker_of_a_parallel_launcher_hands_its_error_on(
     task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: object) -> RunOutcome:
+    def broken(_: object, **options: Any) -> RunOutcome:
         raise DataError("no data")
 
     class _Job:

@@ -88,7 +88,8 @@ def save_delta(
             tensors[f"{name}.bias_values"] = module.sparse_bias.detach().to("cpu").contiguous()
     for name, parameter in _head(model, selection).items():
         tensors[name] = parameter.detach().to("cpu").contiguous()
-    content = dump_tensors(tensors, {"format": FORMAT, "version": str(VERSION)})
+    # One entry: safetensors writes several in any order, and equal deltas give equal files.
+    content = dump_tensors(tensors, {"format": f"{FORMAT}.{VERSION}"})
     with files.directory(path) as folder:
         files.write_bytes(folder / "delta.safetensors", content)
         selection.save(folder / "selection.json")

@@ -4,7 +4,7 @@ from sparseft.training.checkpoint import CheckpointStore
 from sparseft.training.evaluate import Evaluation, evaluate, metrics_of
 from sparseft.training.head import HeadWarmup, warm_up_head
 from sparseft.training.loop import TrainOutcome, train
-from sparseft.training.pipeline import RunOutcome, execute, run_folder
+from sparseft.training.pipeline import RunOutcome, TrainedRun, execute, run_folder
 from sparseft.training.record import MetricsLog
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "MetricsLog",
     "RunOutcome",
     "TrainOutcome",
+    "TrainedRun",
     "evaluate",
     "execute",
     "metrics_of",

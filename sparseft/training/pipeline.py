@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from sparseft.training.loop import TrainOutcome, train
 from sparseft.training.outputs import save_trained, write_predictions
 from sparseft.training.record import MetricsLog
 
-__all__ = ["RunOutcome", "execute", "run_folder"]
+__all__ = ["RunOutcome", "TrainedRun", "execute", "run_folder"]
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +52,27 @@ def run_folder(config: RunConfig) -> Path:
     return Path(config.output) / config.experiment / config.data.name / name / digest[:12]
 
 
-def execute(config: RunConfig) -> RunOutcome:
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run holds when its model is trained and tested, for whoever wants to look at it."""
+
+    config: RunConfig
+    data: TaskData
+    loaded: LoadedModel
+    prepared: Prepared
+    folder: Path
+
+
+def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = None) -> RunOutcome:
     """Do one run, or find it done: same configuration and same commit.
 
     Written to the run's folder: config.json, metrics.jsonl, result.json, predictions.npz, and as
     `config.training.save` asks, `delta/` or `state.safetensors`. A run that was killed goes on from
     its last checkpoint.
+
+    Args:
+        config: the run's settings.
+        look: called once with the trained model, before result.json is written.
 
     Raises:
         SparseftError: any of its kinds; result.json exists only after a run that ended well.
@@ -91,6 +106,8 @@ def execute(config: RunConfig) -> RunOutcome:
         test = run.evaluate(prepared, run.test)
         delta_bytes = save_trained(config, data, prepared, outcome, test, folder)
         write_predictions(folder / "predictions.npz", data, test)
+        if look is not None:
+            look(TrainedRun(config, data, loaded, prepared, folder))
         result = run.result(
             prepared, outcome, test, head_seconds, delta_bytes, where, mapping, digest
         )

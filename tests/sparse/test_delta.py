@@ -50,6 +50,14 @@ def test_the_folder_holds_a_card_and_small_indices(tmp_path: Path) -> None:
     assert "A sparse delta of tiny" in (tmp_path / "d" / "README.md").read_text()
 
 
+def test_equal_deltas_are_equal_files(tmp_path: Path) -> None:
+    model = _trained()
+    for name in ("a", "b", "c"):
+        sparseft.save_delta(model, tmp_path / name)
+    files = {(tmp_path / name / "delta.safetensors").read_bytes() for name in ("a", "b", "c")}
+    assert len(files) == 1
+
+
 def test_a_loaded_delta_can_be_trained_on(tmp_path: Path) -> None:
     sparseft.save_delta(_trained(), tmp_path / "d")
     model = sparseft.load_delta(tiny("bert"), tmp_path / "d")
