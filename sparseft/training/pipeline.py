@@ -97,11 +97,12 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     loaded.model.to(device)
     run = _Run(config, data, loaded, device)
     saved = store.load()
+    # A method may refuse its options (a density above 1, say): nothing is written before.
+    prepared, head_seconds = run.prepare(method, saved)
     files.write_json(folder / "config.json", mapping)
     tracker = _tracker(config, folder, mapping)
     summary: dict[str, Any] = {}
     try:
-        prepared, head_seconds = run.prepare(method, saved)
         outcome = run.train(prepared, head_seconds, folder, tracker, store, saved)
         test = run.evaluate(prepared, run.test)
         delta_bytes = save_trained(config, data, prepared, outcome, test, folder)
