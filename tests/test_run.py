@@ -15,7 +15,7 @@ from sparseft import run
 from sparseft.errors import DataError
 from sparseft.results import load_results
 from sparseft.training import RunOutcome
-from tests.training.helpers import write_task
+from tests.training.helpers import task_overrides, write_task
 
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,18 +27,8 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _overrides(task: Path, *more: str) -> list[str]:
     return [
-        "model=path",
-        f"model.id={task / 'model'}",
-        "model.max_length=32",
-        "data=files",
-        "data.name=words",
-        f"data.root={task}",
-        "data.train=train.csv",
-        "data.validation=validation.csv",
-        "data.test=test.csv",
-        "training.epochs=1",
+        *task_overrides(task),
         "training.head_warmup_steps=3",
-        "tracking.wandb=off",
         *more,
     ]
 

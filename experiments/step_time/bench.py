@@ -21,7 +21,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sparseft import files, methods, models, optim
+from sparseft import files, methods, models
 from sparseft.config import RunConfig
 from sparseft.data import BatchLoader, load_data
 from sparseft.methods import MethodContext
@@ -29,6 +29,7 @@ from sparseft.paths import conf_dir
 from sparseft.results import environment
 from sparseft.selection.layout import layout_of
 from sparseft.training.devices import device_name, seed_everything
+from sparseft.training.schedule import make_optimizer
 
 CASES: dict[str, tuple[str, ...]] = {
     "full": ("method=full",),
@@ -71,8 +72,7 @@ class Case:
         )
         prepared = methods.get(str(config.method["name"]))(loaded.model, context)
         self.model, self.parameters = prepared.model, [*prepared.body, *prepared.head]
-        kind = optim.SparseAdamW if prepared.optimizer == "sparse_adamw" else torch.optim.AdamW
-        self.optimizer = kind(self.parameters, lr=1e-5, weight_decay=0.0, fused=True)
+        self.optimizer = make_optimizer(prepared, lr=1e-5, head_lr=1e-5, weight_decay=0.0)
         self.trained = sum(p.numel() for p in self.parameters)
         self.density = None if prepared.selection is None else prepared.selection.density
         self.predicted = (

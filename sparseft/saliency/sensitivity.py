@@ -61,7 +61,7 @@ def unit_sensitivities(
     totals: dict[str, dict[str, Tensor]] = {name: {} for name in saliencies}
     pieces = _distinct_pieces(groups)
     modules = tuple(pieces)
-    examples = tokens = padded = rows = 0
+    examples = tokens = padded = 0
     with frozen(model):
         for batch in batches:
             captured = captured_backward(
@@ -76,14 +76,13 @@ def unit_sensitivities(
             examples += size
             tokens += int(mask.sum())
             padded += mask.numel()
-            rows += size
     if examples == 0:
         raise SelectionError("expected at least one labelled batch to analyse, got none.")
     scores = {
         name: tuple(_group_score(group, totals[name], examples) for group in groups)
         for name in saliencies
     }
-    return Sensitivities(scores, examples, tokens, padded / rows)
+    return Sensitivities(scores, examples, tokens, padded / examples)
 
 
 def _distinct_pieces(groups: Sequence[UnitGroup]) -> dict[str, Piece]:

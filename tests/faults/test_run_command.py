@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sparseft.run import main
-from tests.training.helpers import write_task
+from tests.training.helpers import task_overrides, write_task
 
 _Fault = Callable[..., AbstractContextManager[None]]
 _Content = Callable[[Path], dict[str, bytes]]
@@ -27,18 +27,8 @@ def _arguments(task: Path, output: Path) -> list[str]:
     """A good run of half a second; later arguments override it."""
     return [
         f"output={output}",
-        "model=path",
-        f"model.id={task / 'model'}",
-        "model.max_length=32",
-        "data=files",
-        "data.name=words",
-        f"data.root={task}",
-        "data.train=train.csv",
-        "data.validation=validation.csv",
-        "data.test=test.csv",
-        "training.epochs=1",
+        *task_overrides(task),
         "training.head_warmup_steps=2",
-        "tracking.wandb=off",
     ]
 
 

@@ -39,6 +39,23 @@ def write_task(folder: Path, dropout: float = 0.1) -> Path:
     return folder
 
 
+def task_overrides(task: Path) -> list[str]:
+    """The command line of a short run on the task in `task`, without W&B."""
+    return [
+        "model=path",
+        f"model.id={task / 'model'}",
+        "model.max_length=32",
+        "data=files",
+        "data.name=words",
+        f"data.root={task}",
+        "data.train=train.csv",
+        "data.validation=validation.csv",
+        "data.test=test.csv",
+        "training.epochs=1",
+        "tracking.wandb=off",
+    ]
+
+
 def task_mapping(
     folder: Path, output: Path, method: str = "full", **training: Any
 ) -> dict[str, Any]:
