@@ -60,9 +60,9 @@ class CompactLinear(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             flat_x = x.reshape(flat.shape[0], x.shape[-1])  # [T, k] or [T, m]
             if ctx.structure == "rows":
-                gradient = masked_grad.rows(flat, flat_x, index)
-                if ctx.needs_input_grad[4]:
-                    bias_gradient = flat.sum(0, dtype=ctx.value_dtype).index_select(0, index)
+                gradient, bias_gradient = masked_grad.rows(
+                    flat, flat_x, index, bias=ctx.needs_input_grad[4]
+                )
             elif ctx.structure == "columns":
                 gradient = masked_grad.columns(flat, flat_x)
             elif ctx.structure == "blocks":
