@@ -27,10 +27,6 @@ os.environ.update(
 # A developer's own key must not turn a test into an upload.
 os.environ.pop("WANDB_API_KEY", None)
 
-# Triton reads this when a kernel is defined. Where there is a CUDA device the kernels run on it.
-if not Path("/dev/nvidiactl").exists():
-    os.environ["TRITON_INTERPRET"] = "1"
-
 import random
 
 import hypothesis
@@ -39,6 +35,10 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# Triton reads this when it is imported; where there is a CUDA device the kernels run on it.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # Drawn examples are the same on every machine and in every run; a failure prints how to repeat it.
 hypothesis.settings.register_profile(
