@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from functools import lru_cache
 
 import torch
@@ -32,4 +33,4 @@ def on_device(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
 
 def widen(tensor: Tensor) -> bool:
     """Whether a kernel must widen this tensor itself: Triton's interpreter has no bfloat16 dot."""
-    return tensor.dtype == torch.bfloat16 and tensor.device.type != "cuda"
+    return tensor.dtype == torch.bfloat16 and os.environ.get("TRITON_INTERPRET") == "1"
