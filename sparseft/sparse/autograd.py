@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from sparseft.sparse.plan import Plan
+from sparseft.selection.units import Structure
 from sparseft_kernels import embedding_grad, masked_grad
 
 __all__ = ["CompactEmbedding", "CompactLinear"]
@@ -35,14 +35,16 @@ class CompactLinear(torch.autograd.Function):
         bias: Tensor | None,
         values: Tensor,
         bias_values: Tensor | None,
-        plan: Plan,
+        index: Tensor,
+        structure: Structure,
+        edge: int,
     ) -> Tensor:
         needs_values = ctx.needs_input_grad[3]
         saved_x = None
         if needs_values:
-            saved_x = x.index_select(-1, plan.index) if plan.structure == "columns" else x
-        ctx.save_for_backward(saved_x, weight if ctx.needs_input_grad[0] else None, plan.index)
-        ctx.structure, ctx.edge = plan.structure, plan.edge
+            saved_x = x.index_select(-1, index) if structure == "columns" else x
+        ctx.save_for_backward(saved_x, weight if ctx.needs_input_grad[0] else None, index)
+        ctx.structure, ctx.edge = structure, edge
         ctx.value_dtype = values.dtype
         return F.linear(
             x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
@@ -70,7 +72,7 @@ class CompactLinear(torch.autograd.Function):
             else:
                 gradient = masked_grad.elements(flat, flat_x, index)
             gradient = gradient.to(ctx.value_dtype)
-        return dX, None, None, gradient, bias_gradient, None
+        return dX, None, None, gradient, bias_gradient, None, None, None
 
 
 class CompactEmbedding(torch.autograd.Function):
@@ -82,10 +84,10 @@ class CompactEmbedding(torch.autograd.Function):
         ids: Tensor,
         weight: Tensor,
         values: Tensor,
-        plan: Plan,
+        index: Tensor,
         padding_idx: int | None,
     ) -> Tensor:
-        ctx.save_for_backward(ids, plan.index)
+        ctx.save_for_backward(ids, index)
         ctx.value_dtype, ctx.padding_idx = values.dtype, padding_idx
         return F.embedding(ids, weight)
 

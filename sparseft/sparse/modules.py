@@ -96,7 +96,13 @@ class SparseModule(nn.Module):
             self.bias.index_copy_(0, self.sparse_plan.index, base_bias)
 
     def sync(self) -> None:
-        """Write the compact values into the weight if they have changed since the last time."""
+        """Write the compact values into the weight if they have changed since the last time.
+
+        Compiled code cannot look: there the hook after every optimizer step keeps the weight true,
+        and after any other change `sparseft.sync(model)`.
+        """
+        if torch.compiler.is_compiling():
+            return
         if self._sparse_written != (_stamp(self.sparse_values), _stamp(self.sparse_bias)):
             self.write_through()
 
@@ -110,7 +116,10 @@ class SparseModule(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        # A copy owns nothing yet: its first forward writes and registers it.
+        # A copy owns its values from the start, for optimizers that never see a forward of ours (a
+        # compiled one); whether its weight holds them is for the first forward to see.
+        if self._parameters.get("sparse_values") is not None:
+            self._own()
         self._sparse_written = ((0, -1), (0, -1))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
@@ -137,9 +146,11 @@ class SparseLinear(SparseModule, nn.Linear):  # type: ignore[misc]
             return self._compact(input.to(torch.get_autocast_dtype(device)))
 
     def _compact(self, x: Tensor) -> Tensor:
+        plan = self.sparse_plan
         output = CompactLinear.apply(
-            x, self.weight, self.bias, self.sparse_values, self.sparse_bias, self.sparse_plan
-        )
+            x, self.weight, self.bias, self.sparse_values, self.sparse_bias,
+            plan.index, plan.structure, plan.edge,
+        )  # fmt: skip
         return output
 
 
@@ -154,6 +165,6 @@ class SparseEmbedding(SparseModule, nn.Embedding):  # type: ignore[misc]
         if not self.training_values():
             return nn.functional.embedding(input, self.weight, self.padding_idx)
         output = CompactEmbedding.apply(
-            input, self.weight, self.sparse_values, self.sparse_plan, self.padding_idx
+            input, self.weight, self.sparse_values, self.sparse_plan.index, self.padding_idx
         )
         return output

@@ -1,4 +1,4 @@
-"""Where the kernels' tests run: on a CUDA device where there is one, else through the interpreter."""
+"""Where the kernels' tests run: on CUDA where there is a device, else through the interpreter."""
 
 from __future__ import annotations
 
