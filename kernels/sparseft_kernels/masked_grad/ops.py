@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparseft_kernels import dispatch
 from sparseft_kernels.checks import check_index, check_matrices, require
+from sparseft_kernels.eager import plainly
 from sparseft_kernels.masked_grad import cublas, problem, reference
 from sparseft_kernels.masked_grad.reference import result_dtype
 
@@ -46,7 +47,8 @@ def rows(
         KernelInputError: shapes, dtypes or an index that do not fit.
     """
     if into is None:
-        gradient, sums = _rows(dY, X, index, bias)
+        compute = _run_rows if plainly(dY, X) else _rows
+        gradient, sums = compute(dY, X, index, bias)
         return gradient, sums if bias else None
     gradient, sums_into = into
     require(
@@ -67,14 +69,18 @@ def _check_rows(dY: Tensor, X: Tensor, index: Tensor) -> dispatch.Decision:
     )  # fmt: skip
 
 
-@torch.library.custom_op("sparseft::masked_grad_rows", mutates_args=())
-def _rows(dY: Tensor, X: Tensor, index: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
+def _run_rows(dY: Tensor, X: Tensor, index: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
     chosen = _check_rows(dY, X, index)
     if chosen.implementation == "triton":
         from sparseft_kernels.masked_grad import triton_kernel
 
         return triton_kernel.rows(dY, X, index, bias, chosen.config)
     return _PLAIN[chosen.implementation].rows(dY, X, index, bias)
+
+
+@torch.library.custom_op("sparseft::masked_grad_rows", mutates_args=())
+def _rows(dY: Tensor, X: Tensor, index: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
+    return _run_rows(dY, X, index, bias)
 
 
 @_rows.register_fake
@@ -141,7 +147,8 @@ def columns(dY: Tensor, X_selected: Tensor, *, into: Tensor | None = None) -> Te
         KernelInputError: shapes or dtypes that do not fit.
     """
     if into is None:
-        return _columns(dY, X_selected)
+        compute = _run_columns if plainly(dY, X_selected) else _columns
+        return compute(dY, X_selected)
     _columns_add(into, dY, X_selected)
     return into
 
@@ -154,14 +161,18 @@ def _check_columns(dY: Tensor, X_selected: Tensor) -> dispatch.Decision:
     )  # fmt: skip
 
 
-@torch.library.custom_op("sparseft::masked_grad_columns", mutates_args=())
-def _columns(dY: Tensor, X_selected: Tensor) -> Tensor:
+def _run_columns(dY: Tensor, X_selected: Tensor) -> Tensor:
     chosen = _check_columns(dY, X_selected)
     if chosen.implementation == "triton":
         from sparseft_kernels.masked_grad import triton_kernel
 
         return triton_kernel.columns(dY, X_selected, chosen.config)
     return _PLAIN[chosen.implementation].columns(dY, X_selected)
+
+
+@torch.library.custom_op("sparseft::masked_grad_columns", mutates_args=())
+def _columns(dY: Tensor, X_selected: Tensor) -> Tensor:
+    return _run_columns(dY, X_selected)
 
 
 @_columns.register_fake
@@ -225,6 +236,8 @@ def blocks(
     matrices = [dY] if isinstance(dY, Tensor) else list(dY)
     parts = [index] if isinstance(index, Tensor) else list(index)
     if into is None:
+        if plainly(X, *matrices):
+            return _run_blocks(matrices, X, parts, edge, None)
         return _blocks(matrices, X, parts, edge)
     _blocks_add(into, matrices, X, parts, edge)
     return into
@@ -354,7 +367,7 @@ def elements(dY: Tensor, X: Tensor, index: Tensor, *, into: Tensor | None = None
         KernelInputError: shapes, dtypes or an index that do not fit.
     """
     if into is None:
-        return _elements(dY, X, index)
+        return _run_elements(dY, X, index, None) if plainly(dY, X) else _elements(dY, X, index)
     _elements_add(into, dY, X, index)
     return into
 
