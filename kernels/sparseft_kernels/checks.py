@@ -41,19 +41,20 @@ def check_matrices(dY: Tensor, X: Tensor) -> None:
     Raises:
         KernelInputError: they are not.
     """
-    require(
-        dY.ndim == 2 and X.ndim == 2 and dY.shape[0] == X.shape[0],
-        f"expected dY [T, n] and X [T, k] with the same T, got {tuple(dY.shape)} and "
-        f"{tuple(X.shape)}; flatten batch and sequence into tokens first.",
-    )
-    require(
-        dY.dtype == X.dtype and dY.dtype.is_floating_point,
-        f"expected dY and X of one floating dtype, got {dY.dtype} and {X.dtype}; cast one.",
-    )
-    require(
-        dY.device == X.device,
-        f"expected dY and X on one device, got {dY.device} and {X.device}; move one.",
-    )
+    # The messages are put together only when they are needed: this runs in every backward pass.
+    if dY.ndim != 2 or X.ndim != 2 or dY.shape[0] != X.shape[0]:
+        raise KernelInputError(
+            f"expected dY [T, n] and X [T, k] with the same T, got {tuple(dY.shape)} and "
+            f"{tuple(X.shape)}; flatten batch and sequence into tokens first."
+        )
+    if dY.dtype != X.dtype or not dY.dtype.is_floating_point:
+        raise KernelInputError(
+            f"expected dY and X of one floating dtype, got {dY.dtype} and {X.dtype}; cast one."
+        )
+    if dY.device != X.device:
+        raise KernelInputError(
+            f"expected dY and X on one device, got {dY.device} and {X.device}; move one."
+        )
 
 
 def check_index(index: Tensor, limit: int, what: str) -> None:
@@ -65,11 +66,11 @@ def check_index(index: Tensor, limit: int, what: str) -> None:
     Raises:
         KernelInputError: another shape or dtype; duplicates, disorder or entries out of range.
     """
-    require(
-        index.ndim == 1 and index.dtype in (torch.int32, torch.int64),
-        f"expected the selected {what} as a vector of int32 or int64, got {index.dtype} of shape "
-        f"{tuple(index.shape)}; pass index.reshape(-1).to(torch.int32).",
-    )
+    if index.ndim != 1 or index.dtype not in (torch.int32, torch.int64):
+        raise KernelInputError(
+            f"expected the selected {what} as a vector of int32 or int64, got {index.dtype} of "
+            f"shape {tuple(index.shape)}; pass index.reshape(-1).to(torch.int32)."
+        )
     if index.device.type != "cpu" and os.environ.get(CHECK_VARIABLE) != "1":
         return
     if _good.get(index) == (index._version, limit):

@@ -15,6 +15,7 @@ from torch import Tensor
 from sparseft_kernels import dispatch
 from sparseft_kernels.checks import check_index, check_matrices, require
 from sparseft_kernels.eager import plainly
+from sparseft_kernels.errors import KernelInputError
 from sparseft_kernels.masked_grad import cublas, problem, reference
 from sparseft_kernels.masked_grad.reference import result_dtype
 
@@ -62,6 +63,10 @@ def rows(
 
 def _check_rows(dY: Tensor, X: Tensor, index: Tensor) -> dispatch.Decision:
     check_matrices(dY, X)
+    if X.shape[1] == 0:
+        raise KernelInputError(
+            "expected X with at least one feature, got none; pass a real weight's."
+        )
     check_index(index, dY.shape[1], "rows")
     return dispatch.decide(
         "masked_grad.rows", dY.device, dY.dtype,
@@ -329,7 +334,7 @@ def _blocks_backward(ctx: Any, G: Tensor) -> tuple[Any, ...]:
         to_dY.append(torch.zeros_like(dY_blocks).index_add(1, row, back).reshape(matrix.shape))
         forth = torch.einsum("tmi,mij->tmj", dY_blocks.index_select(1, row), g)
         to_X = to_X.index_add(1, column, forth)
-    return to_dY, to_X.reshape(X.shape), None, None
+    return to_dY, to_X.reshape(X.shape), [None] * count, None
 
 
 def _blocks_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

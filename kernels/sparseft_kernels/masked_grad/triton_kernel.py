@@ -9,11 +9,13 @@ order: no atomics, so two runs give the same bits.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from sparseft_kernels.device import multiprocessors, on_device, widen
 
@@ -25,6 +27,9 @@ Config = Mapping[str, int]
 _WAVES = 2
 _REDUCE_BLOCK = 1024
 _MATRICES = 4  # that one launch of `blocks` takes
+
+# Index tensor -> (what it was sorted for, its order by tile).
+_tile_orders: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
 @triton.jit
@@ -260,10 +265,10 @@ def _product(
     m = A.shape[1] if index is None else index.numel()
     out = A.new_empty(m, k, dtype=torch.float32) if into is None else into[0]
     sums = A.new_empty(m if bias else 0, dtype=torch.float32) if into is None else into[1]
-    if m == 0:
+    if m == 0 or k == 0:
         return out, sums
     BM, BN, BT = config["BM"], config["BN"], config["BT"]
-    tiles = triton.cdiv(m, BM) * triton.cdiv(max(k, 1), BN)
+    tiles = triton.cdiv(m, BM) * triton.cdiv(k, BN)
     splits, split_tokens = _splits(tokens, tiles, BT, A)
     target, bias_target = out, sums
     if splits > 1:
@@ -368,15 +373,21 @@ def elements(
 def _by_tile(index: Tensor, n: int, k: int, BM: int, BN: int) -> tuple[Tensor, Tensor]:
     """The entries in order of their tile [m], and where each tile's begin [tiles + 1].
 
-    A sort for each call; the host waits for nothing.
+    Sorted once for each index tensor and kept as long as it lives; the host waits for nothing.
     """
+    key = (index._version, n, k, BM, BN)
+    kept: tuple[Any, tuple[Tensor, Tensor]] | None = _tile_orders.get(index)
+    if kept is not None and kept[0] == key:
+        return kept[1]
     tiles_n = triton.cdiv(k, BN)
     row = torch.div(index, k, rounding_mode="floor")
     tile = torch.div(row, BM, rounding_mode="floor") * tiles_n
     tile = (tile + torch.div(index - row * k, BN, rounding_mode="floor")).to(torch.int32)
     tile, order = torch.sort(tile, stable=True)
     every = torch.arange(triton.cdiv(n, BM) * tiles_n + 1, device=index.device, dtype=torch.int32)
-    return order.to(torch.int32), torch.searchsorted(tile, every, out_int32=True)
+    found = (order.to(torch.int32), torch.searchsorted(tile, every, out_int32=True))
+    _tile_orders[index] = (key, found)
+    return found
 
 
 def _splits(tokens: int, tiles: int, BT: int, like: Tensor) -> tuple[int, int]:
