@@ -1,0 +1,223 @@
+"""Ahead-of-time compilation of every kernel and setting, without a GPU.
+
+Reports registers, stack (where the compiler keeps what does not fit into registers), shared memory
+and compile time. A kernel that does not compile, takes more shared memory than the GPU has, or
+more stack than allowed is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.cases import Case
+
+__all__ = ["ARCHITECTURES", "STACK_LIMIT", "Compiled", "compile_all", "jobs_for", "markdown"]
+
+ARCHITECTURES = (80, 90)
+# Bytes a thread. A few dozen are spilled pointers outside the loop; hundreds are a loop that
+# goes through local memory at every step.
+STACK_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One kernel with one setting for one GPU.
+
+    Attributes:
+        case: the sizes that it was launched with; `variant` names a further call on them.
+        seconds: of the call: compilation, or its look-up in Triton's cache.
+        failure: "" or why it cannot be used.
+    """
+
+    architecture: int
+    operation: str
+    dtype: str
+    kernel: str
+    config: dict[str, int]
+    case: str
+    variant: str
+    registers: int
+    stack_bytes: int
+    shared_bytes: int
+    seconds: float
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One operation with one set of inputs for one architecture: all its settings."""
+
+    architecture: int
+    case: Case
+    variants: bool = True
+
+
+def jobs_for(
+    only: str = "",
+    architectures: Sequence[int] = ARCHITECTURES,
+    dtypes: Sequence[str] = (),
+    quick: bool = False,
+    more: bool = False,
+) -> list[Job]:
+    """What has to be compiled: each operation in each dtype, with each of its options.
+
+    Args:
+        only: the start of an operation's name.
+        architectures: compute capabilities times ten.
+        dtypes: fewer than the operations take.
+        quick: no further variants of the kernels.
+        more: also sizes that are no multiples of 16, for which Triton compiles another kernel:
+            those of `bench.small` and of the timed cases.
+    """
+    from bench.adapters import adapters
+    from bench.small import small_cases
+
+    cases = []
+    for name, adapter in adapters().items():
+        axes = adapter.axes
+        tokens = 0 if axes.tokens == (0,) else 4096
+        for dtype in adapter.dtypes:
+            for options in adapter.options:
+                for selected in (32, 38) if more else (32,):
+                    density = 0.0 if axes.densities == (0.0,) else round(selected / 768, 4)
+                    cases.append(Case(name, dtype, 768, tokens, density, options))
+    if more:
+        cases += small_cases()
+    return [
+        Job(architecture, case, not quick)
+        for architecture in architectures
+        for case in dict.fromkeys(cases)
+        if case.operation.startswith(only) and (not dtypes or case.dtype in dtypes)
+    ]
+
+
+def _work(job: Job) -> list[dict[str, Any]]:
+    """In a worker: compile all settings of one job."""
+    import torch
+
+    from bench import fake_driver
+    from bench.adapters import adapters
+    from bench.forcing import forced
+    from sparseft_kernels import operations
+
+    torch.set_num_threads(1)
+    rows: list[Compiled] = []
+    binaries: list[fake_driver.Binary] = []
+    fake_driver.use(fake_driver.TARGETS[job.architecture], binaries.append)
+    case = job.case
+    operation = operations()[case.operation]
+    problem = adapters()[case.operation].problem(case, torch.device("cpu"), 0)
+    calls = {"": problem.run, **(problem.variants if job.variants else {})}
+    for variant, call in calls.items():
+        number, count = 0, 1
+        while number < count:
+            binaries.clear()
+            # Kernels that another setting compiled already are loaded, and so reported, again.
+            fake_driver.use(fake_driver.TARGETS[job.architecture], binaries.append)
+            started = time.perf_counter()
+            failure = ""
+            with forced(
+                case.operation,
+                "triton",
+                lambda dims, dtype: operation.configs(dims, dtype)[number],  # noqa: B023
+            ) as seen:
+                try:
+                    call()
+                except Exception as error:
+                    failure = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            seconds = time.perf_counter() - started
+            if not seen.called:
+                failure = failure or "the operation asked dispatch.decide for nothing"
+            else:
+                count = len(operation.configs(seen.dims, seen.dtype))
+            if not failure and not binaries:
+                failure = "no kernel was launched"
+            for binary in dict.fromkeys(binaries) or [fake_driver.Binary("", 0, 0, 0)]:
+                rows.append(
+                    Compiled(
+                        job.architecture, case.operation, case.dtype, binary.kernel, seen.config,
+                        case.key, variant, binary.registers, binary.stack_bytes,
+                        binary.shared_bytes, round(seconds, 2), failure,
+                    )
+                )  # fmt: skip
+            number += 1
+    return [asdict(row) for row in rows]
+
+
+def _start_worker(path: list[str]) -> None:
+    sys.path[:] = path
+    os.nice(5)
+
+
+def compile_all(
+    jobs: Sequence[Job], processes: int = 2, stack_limit: int = STACK_LIMIT, progress: bool = False
+) -> list[Compiled]:
+    """Compile in parallel processes; Triton's own cache keeps what has been compiled before."""
+    # Read when triton is imported, which only the workers do.
+    os.environ.pop("TRITON_INTERPRET", None)
+    rows: list[Compiled] = []
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_start_worker, initargs=(sys.path,)
+    ) as pool:
+        pending = {pool.submit(_work, job): job for job in jobs}
+        for done, future in enumerate(as_completed(pending), 1):
+            rows += [_judged(Compiled(**row), stack_limit) for row in future.result()]
+            if progress:
+                job = pending[future]
+                print(f"{done}/{len(jobs)} sm_{job.architecture} {job.case.key}", flush=True)
+    return sorted(
+        rows, key=lambda r: (r.operation, r.architecture, r.dtype, r.case, r.variant, str(r.config))
+    )
+
+
+def _judged(row: Compiled, stack_limit: int) -> Compiled:
+    if row.failure or row.stack_bytes <= stack_limit:
+        return row
+    failure = f"{row.stack_bytes} bytes of stack, allowed are {stack_limit}"
+    return Compiled(**{**asdict(row), "failure": failure})
+
+
+def markdown(rows: Sequence[Compiled]) -> str:
+    """A table: for each kernel, dtype and setting the worst of its variants and options."""
+    grouped: dict[tuple[Any, ...], list[Compiled]] = {}
+    for row in rows:
+        setting = " ".join(f"{k}={v}" for k, v in row.config.items())
+        name = row.kernel or f"({row.operation})"
+        key = (row.operation, name, row.architecture, row.dtype, setting)
+        grouped.setdefault(key, []).append(row)
+    lines = [
+        "| operation | kernel | sm | dtype | setting | registers | stack bytes | shared KiB "
+        "| failure |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (operation, kernel, architecture, dtype, setting), found in grouped.items():
+        failure = next((row.failure for row in found if row.failure), "")
+        lines.append(
+            f"| {operation} | {kernel} | {architecture} | {dtype} | {setting} "
+            f"| {max(r.registers for r in found)} | {max(r.stack_bytes for r in found)} "
+            f"| {max(r.shared_bytes for r in found) / 1024:.1f} | {failure} |"
+        )
+    return "\n".join(lines)
+
+
+def save(path: Path, rows: Sequence[Compiled]) -> None:
+    """The whole table as JSON, with the compiler's version and the code that was compiled."""
+    from bench.environment import environment
+    from sparseft import files
+
+    content = {
+        "environment": environment(None),
+        "stack_limit": STACK_LIMIT,
+        "kernels": [asdict(row) for row in rows],
+    }
+    files.write_json(path, json.loads(json.dumps(content)))
