@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv intent test test-all lint format docs gpu clean
+.PHONY: help venv intent test test-all lint format docs gpu gpu-test gpu-bench clean
 
 help:
 	@echo "make intent    finetune the embedded model on the built-in intents (ARGS='method=lora' changes settings)"
@@ -25,7 +25,8 @@ help:
 	@echo "make lint      ruff and mypy"
 	@echo "make format    let ruff rewrite the files"
 	@echo "make docs      build the documentation into site/"
-	@echo "make gpu       the tests and the step timing that need a CUDA device, in the current Python"
+	@echo "make gpu       all that needs a CUDA device, in the current Python: tests, kernels, whole steps"
+	@echo "make gpu-test  its tests alone; make gpu-bench: its kernel benchmarks alone"
 	@echo "make clean     remove the environment and what tools left behind"
 
 # An environment without this mark is new or was left half-made, so it is made from the start.
@@ -71,10 +72,21 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --quiet --strict
 
-# In the Python at hand: machines with a GPU bring their own build of torch.
+# In the Python at hand: machines with a GPU bring their own build of torch. Each call goes on where the
+# last one stopped, for at most SECONDS; all calls together take TOTAL. `make gpu SECONDS=540` fits into
+# ten minutes. Status 3, "there is more to do", is no error.
+SECONDS = 1140
+TOTAL   = 1140
+GPU = PYTHONPATH=.:kernels $(PYTHON) -m bench gpu --seconds $(SECONDS) --total $(TOTAL)
+
 gpu:
-	PYTHONPATH=.:kernels $(PYTHON) -m pytest -q -m gpu
-	PYTHONPATH=.:kernels $(PYTHON) experiments/step_time/bench.py
+	@$(GPU) || test $$? -eq 3
+
+gpu-test:
+	@$(GPU) --only test || test $$? -eq 3
+
+gpu-bench:
+	@$(GPU) --only bench || test $$? -eq 3
 
 clean:
 	rm -rf .venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -7,6 +7,7 @@ more stack than allowed is a failure.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -80,16 +81,19 @@ def jobs_for(
     """
     from bench.adapters import adapters
     from bench.small import small_cases
+    from sparseft_kernels import operations
 
     cases = []
     for name, adapter in adapters().items():
+        if "triton" not in operations()[name].implementations:
+            continue
         axes = adapter.axes
-        tokens = 0 if axes.tokens == (0,) else 4096
-        for dtype in adapter.dtypes:
-            for options in adapter.options:
-                for selected in (32, 38) if more else (32,):
-                    density = 0.0 if axes.densities == (0.0,) else round(selected / 768, 4)
-                    cases.append(Case(name, dtype, 768, tokens, density, options))
+        for dtype, options, d, selected in itertools.product(
+            adapter.dtypes, adapter.options, adapter.compiled_widths, (32, 38) if more else (32,)
+        ):
+            tokens = 0 if axes.tokens == (0,) else 4096 if d <= 4096 else 256
+            density = 0.0 if axes.densities == (0.0,) else round(selected / d, 4)
+            cases.append(Case(name, dtype, d, tokens, density, options))
     if more:
         cases += small_cases()
     return [
@@ -187,37 +191,65 @@ def _judged(row: Compiled, stack_limit: int) -> Compiled:
     return Compiled(**{**asdict(row), "failure": failure})
 
 
-def markdown(rows: Sequence[Compiled]) -> str:
-    """A table: for each kernel, dtype and setting the worst of its variants and options."""
-    grouped: dict[tuple[Any, ...], list[Compiled]] = {}
+def worst(rows: Sequence[Compiled]) -> list[dict[str, Any]]:
+    """For each kernel, dtype and setting the worst of its sizes, variants and options.
+
+    Settings of which a kernel knows nothing (that of a second, reducing one) are one row, "any".
+    """
+    grouped: dict[tuple[Any, ...], dict[str, list[Compiled]]] = {}
     for row in rows:
         setting = " ".join(f"{k}={v}" for k, v in row.config.items())
-        name = row.kernel or f"({row.operation})"
-        key = (row.operation, name, row.architecture, row.dtype, setting)
-        grouped.setdefault(key, []).append(row)
+        key = (row.operation, row.kernel, row.architecture, row.dtype)
+        grouped.setdefault(key, {}).setdefault(setting, []).append(row)
+    found = []
+    for (operation, kernel, architecture, dtype), settings in grouped.items():
+        figures = {
+            setting: (
+                max(row.registers for row in of),
+                max(row.stack_bytes for row in of),
+                max(row.shared_bytes for row in of),
+                next((row.failure for row in of if row.failure), ""),
+            )
+            for setting, of in settings.items()
+        }
+        if len(figures) > 1 and len(set(figures.values())) == 1:
+            figures = {"any": next(iter(figures.values()))}
+        found += [
+            {
+                "operation": operation, "kernel": kernel, "architecture": architecture,
+                "dtype": dtype, "setting": setting, "registers": registers,
+                "stack_bytes": stack, "shared_bytes": shared, "failure": failure,
+            }
+            for setting, (registers, stack, shared, failure) in figures.items()
+        ]  # fmt: skip
+    return found
+
+
+def markdown(rows: Sequence[Compiled]) -> str:
+    """`worst` as a table."""
     lines = [
         "| operation | kernel | sm | dtype | setting | registers | stack bytes | shared KiB "
         "| failure |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for (operation, kernel, architecture, dtype, setting), found in grouped.items():
-        failure = next((row.failure for row in found if row.failure), "")
-        lines.append(
-            f"| {operation} | {kernel} | {architecture} | {dtype} | {setting} "
-            f"| {max(r.registers for r in found)} | {max(r.stack_bytes for r in found)} "
-            f"| {max(r.shared_bytes for r in found) / 1024:.1f} | {failure} |"
-        )
+    lines += [
+        f"| {row['operation']} | {row['kernel']} | {row['architecture']} | {row['dtype']} "
+        f"| {row['setting']} | {row['registers']} | {row['stack_bytes']} "
+        f"| {row['shared_bytes'] / 1024:.1f} | {row['failure']} |"
+        for row in worst(rows)
+    ]
     return "\n".join(lines)
 
 
 def save(path: Path, rows: Sequence[Compiled]) -> None:
-    """The whole table as JSON, with the compiler's version and the code that was compiled."""
+    """`worst` as JSON, one kernel a line, with the compiler's version and the code's commit."""
     from bench.environment import environment
     from sparseft import files
 
-    content = {
-        "environment": environment(None),
-        "stack_limit": STACK_LIMIT,
-        "kernels": [asdict(row) for row in rows],
-    }
-    files.write_json(path, json.loads(json.dumps(content)))
+    where = json.dumps(environment(None), sort_keys=True)
+    lines = ",\n".join(json.dumps(row) for row in worst(rows))
+    files.write_text(
+        path,
+        f'{{"environment": {where},\n"stack_limit": {STACK_LIMIT}, "binaries": {len(rows)},\n'
+        f'"kernels": [\n{lines}\n]}}\n',
+    )

@@ -45,7 +45,7 @@ class Case:
     d: int
     tokens: int
     density: float
-    options: tuple[tuple[str, int], ...] = ()
+    options: tuple[tuple[str, int | str], ...] = ()
 
     @property
     def key(self) -> str:
@@ -56,7 +56,7 @@ class Case:
             f"density={self.density:g}{extra}"
         )
 
-    def option(self, name: str) -> int:
+    def option(self, name: str) -> int | str:
         """One of the options."""
         return dict(self.options)[name]
 

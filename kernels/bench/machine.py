@@ -128,8 +128,8 @@ class CudaMachine:
         stream = torch.cuda.Stream(self.device)
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(3):  # compiles, and fills libraries' workspaces
-                calls[0]()
+            for call in [calls[0], calls[0], *calls]:  # compiles; fills workspaces and tables
+                call()
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
         if graph:

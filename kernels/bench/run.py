@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.adapters import adapters
-from bench.adapters.common import Adapter, Problem, dtype_of
+from bench.adapters.common import Adapter, Problem
 from bench.cases import Case
 from bench.environment import code_of, environment
 from bench.forcing import forced, sizes_of
@@ -187,17 +187,18 @@ def _run_case(
     seen = sizes_of(case.operation, problem.run)
     dims, dtype = seen.dims, seen.dtype
     unavailable, exact = dict(problem.unavailable), problem.exact
-    size_of_set = problem.bytes
+    size_of_set, most_sets = problem.bytes, problem.most_sets
     configs, tuned = _configs(operation, dims, dtype, case, records, is_anchor)
     entries = _entries(operation, adapter, problem, configs)
     del problem
     for entry in entries:
         _verify(machine, adapter, case, entry, expected, exact)
     del expected
-    work = operation.work(dims, torch.empty((), dtype=dtype_of(case)).element_size())
+    work = operation.work(dims, torch.empty((), dtype=dtype).element_size())
     count = 0
     if ceilings is not None:
-        count = max(1, min(machine.sets_limit, -(-2 * machine.cache_bytes // max(1, size_of_set))))
+        wanted = -(-2 * machine.cache_bytes // max(1, size_of_set))
+        count = max(1, min(wanted, most_sets, machine.sets_limit))
         problems = [adapter.problem(case, machine.device, seed) for seed in range(count)]
         _time(machine, problems, [e for e in entries if e.verified and not e.error], rounds)
         del problems
@@ -205,7 +206,7 @@ def _run_case(
     for entry in entries:
         entry.timer = None
     machine.release()
-    peak = ceilings.flops_per_second[case.dtype] if ceilings else math.inf
+    peak = ceilings.flops_per_second[str(dtype).removeprefix("torch.")] if ceilings else math.inf
     bandwidth = ceilings.bytes_per_second if ceilings else math.inf
     return {
         "schema_version": SCHEMA_VERSION,
@@ -226,6 +227,7 @@ def _run_case(
         "floor_us": 1e6 * work.floor(peak, bandwidth),
         "tuned": tuned,
         "input_sets": count,
+        "bytes_of_a_set": size_of_set,
         "timings": timings,
         "unavailable": unavailable,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -21,11 +21,11 @@ __all__ = ["run_small", "small_cases"]
 def small_cases(only: str = "") -> Iterator[Case]:
     """One small case for each operation, dtype and option."""
     for name, adapter in adapters().items():
-        if not name.startswith(only):
+        if not name.startswith(only) or "triton" not in operations()[name].implementations:
             continue
         for dtype in adapter.dtypes:
             for options in adapter.options:
-                edge = dict(options).get("edge", 0)
+                edge = int(dict(options).get("edge", 0))
                 tokens = 0 if adapter.axes.tokens == (0,) else 147
                 density = 0.0 if adapter.axes.densities == (0.0,) else 0.3
                 yield Case(name, dtype, 2 * edge or 72, tokens, density, options)
@@ -38,8 +38,6 @@ def run_small(
     different = []
     for case in small_cases(only):
         operation, adapter = operations()[case.operation], adapters()[case.operation]
-        if "triton" not in operation.implementations:
-            continue
         problem = adapter.problem(case, device, 0)
         seen = sizes_of(case.operation, problem.run)
         for config in operation.configs(seen.dims, seen.dtype):

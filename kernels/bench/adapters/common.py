@@ -16,6 +16,7 @@ __all__ = [
     "Problem",
     "Rival",
     "Run",
+    "bytes_of",
     "dtype_of",
     "generator_for",
     "random",
@@ -53,6 +54,7 @@ class Problem:
         unavailable: rivals that cannot run here, with the reason.
         variants: further calls that reach other variants of the kernels.
         exact: whether results must equal the expected ones bit for bit.
+        most_sets: how many sets of inputs may take turns at most.
     """
 
     run: Run
@@ -62,6 +64,7 @@ class Problem:
     unavailable: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Run] = field(default_factory=dict)
     exact: bool = False
+    most_sets: int = 256
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,22 @@ class Adapter:
         dtypes: the first is measured on the whole grid, the others on its corners.
         better_of: the rivals whose better one the dispatched operation must not be slower than.
         reference_is_timed: whether the plain-torch form is a rival on the device, too.
+        compiled_widths: the widths that `bench aot` compiles for, where settings depend on them.
     """
 
     operation: str
     problem: Callable[[Case, torch.device, int], Problem]
     axes: Axes = field(default_factory=Axes)
-    options: tuple[tuple[tuple[str, int], ...], ...] = ((),)
+    options: tuple[tuple[tuple[str, int | str], ...], ...] = ((),)
     dtypes: tuple[str, ...] = ("bfloat16", "float16", "float32")
     better_of: tuple[str, ...] = ()
     reference_is_timed: bool = False
+    compiled_widths: tuple[int, ...] = (768,)
+
+
+def bytes_of(*tensors: Tensor) -> int:
+    """Of all of them together."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def dtype_of(case: Case) -> torch.dtype:

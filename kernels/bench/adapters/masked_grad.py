@@ -14,6 +14,7 @@ from bench.adapters.common import (
     Problem,
     Rival,
     Run,
+    bytes_of,
     dtype_of,
     generator_for,
     random,
@@ -35,10 +36,6 @@ def _inputs(case: Case, device: torch.device, seed: int) -> tuple[Tensor, Tensor
     dY = random(case.tokens, case.d, generator=generator, dtype=dtype, scale=0.1)
     X = random(case.tokens, case.d, generator=generator, dtype=dtype)
     return dY, X, generator
-
-
-def _bytes(*tensors: Tensor) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _dense(dY: Tensor, X: Tensor) -> Rival:
@@ -63,7 +60,7 @@ def _rows(case: Case, device: torch.device, seed: int) -> Problem:
     return Problem(
         run=lambda: [masked_grad.rows(dY, X, index)[0]],
         expected=lambda: [dY.index_select(1, index).double().t() @ X.double()],
-        bytes=_bytes(dY, X),
+        bytes=bytes_of(dY, X),
         rivals={
             "dense": _dense(dY, X),
             "gather + cublas": Rival(lambda: lambda: [dY.index_select(1, index).t() @ X]),
@@ -79,7 +76,7 @@ def _columns(case: Case, device: torch.device, seed: int) -> Problem:
     return Problem(
         run=lambda: [masked_grad.columns(dY, kept)],
         expected=lambda: [dY.double().t() @ kept.double()],
-        bytes=_bytes(dY, kept),
+        bytes=bytes_of(dY, kept),
         rivals={
             "dense": _dense(dY, X),
             # The gather happened in the forward for both.
@@ -91,7 +88,7 @@ def _columns(case: Case, device: torch.device, seed: int) -> Problem:
 
 def _blocks(case: Case, device: torch.device, seed: int) -> Problem:
     dY, X, generator = _inputs(case, device, seed)
-    edge = case.option("edge")
+    edge = int(case.option("edge"))
     side = case.d // edge
     index = selected(side * side, selected_count(side * side, case.density), generator)
     row = torch.div(index, side, rounding_mode="floor")
@@ -113,7 +110,7 @@ def _blocks(case: Case, device: torch.device, seed: int) -> Problem:
     return Problem(
         run=lambda: [masked_grad.blocks(dY, X, index, edge)],
         expected=lambda: [tiles(dY.double().t() @ X.double())],
-        bytes=_bytes(dY, X),
+        bytes=bytes_of(dY, X),
         rivals=rivals,
         variants={
             "into": lambda: [masked_grad.blocks(dY, X, index, edge, into=into)],
@@ -138,7 +135,7 @@ def _elements(case: Case, device: torch.device, seed: int) -> Problem:
     return Problem(
         run=lambda: [masked_grad.elements(dY, X, index)],
         expected=lambda: [(dY.double().t() @ X.double()).reshape(-1).index_select(0, index)],
-        bytes=_bytes(dY, X, index),
+        bytes=bytes_of(dY, X, index),
         rivals=rivals,
         unavailable=unavailable,
         variants={"into": lambda: [masked_grad.elements(dY, X, index, into=into)]},
