@@ -1,5 +1,12 @@
-"""Token-weighted sensitivities of rows, columns and blocks, without dW."""
+"""Token-weighted sensitivities of rows, columns, blocks and elements, without dW."""
 
-from sparseft_kernels.unit_scores.reference import blocks, columns, elements, rows
+from sparseft_kernels.unit_scores.ops import (
+    accumulate_,
+    blocks,
+    columns,
+    elements,
+    rows,
+    rows_and_columns,
+)
 
-__all__ = ["blocks", "columns", "elements", "rows"]
+__all__ = ["accumulate_", "blocks", "columns", "elements", "rows", "rows_and_columns"]

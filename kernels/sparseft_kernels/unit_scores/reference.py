@@ -5,7 +5,7 @@ over tokens of its squared entries factorises over any unit that is a rectangle 
 [n, k] gradient is needed.
 
 Legend: T tokens, n output features, k input features, b block edge; w [T] token weights.
-All sums are taken in float32 or wider.
+All sums are taken in float32 (float64 for float64 inputs).
 """
 
 from __future__ import annotations
@@ -13,31 +13,45 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["blocks", "columns", "elements", "rows"]
+from sparseft_kernels.masked_grad.reference import result_dtype, wide
+
+__all__ = ["blocks", "elements", "rows_and_columns", "score_dtype"]
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
+def score_dtype(dY: Tensor, X: Tensor) -> torch.dtype:
+    """float32, or float64 if one of the two is float64."""
+    return result_dtype(torch.promote_types(dY.dtype, X.dtype))
 
 
-def rows(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
-    """sum_t w[t] dY[t, r]^2 |X[t]|^2 for every output row r: [n]."""
-    dY, X = _wide(dY), _wide(X)
-    return (w * X.square().sum(1)) @ dY.square()  # [n]
+def rows_and_columns(
+    dY: Tensor, X: Tensor, w: Tensor, rows: bool, columns: bool
+) -> tuple[Tensor, Tensor]:
+    """The scores of the rows, of the columns, or of both; an empty tensor for what is not wanted.
 
+    Args:
+        dY: [T, n] gradient of the output.
+        X: [T, k] input.
+        w: [T] token weights.
+        rows: whether sum_t w[t] dY[t, r]^2 |X[t]|^2 is wanted.
+        columns: whether sum_t w[t] X[t, c]^2 |dY[t]|^2 is wanted.
 
-def columns(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
-    """sum_t w[t] X[t, c]^2 |dY[t]|^2 for every input column c: [k]."""
-    dY, X = _wide(dY), _wide(X)
-    return (w * dY.square().sum(1)) @ X.square()  # [k]
+    Returns:
+        [n] or [0], and [k] or [0].
+    """
+    dtype = score_dtype(dY, X)
+    dY_square, X_square, w = dY.to(dtype).square(), X.to(dtype).square(), w.to(dtype)
+    nothing = dY_square.new_empty(0)
+    return (
+        (w * X_square.sum(1)) @ dY_square if rows else nothing,  # [n]
+        (w * dY_square.sum(1)) @ X_square if columns else nothing,  # [k]
+    )
 
 
 def blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
     """sum_t w[t] |dY[t, block row]|^2 |X[t, block column]|^2: flat [n/b * k/b]."""
-    dY, X = _wide(dY), _wide(X)
-    dY_energy = dY.square().reshape(dY.shape[0], dY.shape[1] // edge, edge).sum(2)  # [T, n/b]
-    X_energy = X.square().reshape(X.shape[0], X.shape[1] // edge, edge).sum(2)  # [T, k/b]
-    return ((dY_energy * w[:, None]).t() @ X_energy).reshape(-1)
+    dtype = score_dtype(dY, X)
+    energy = _energies(wide(dY), edge) * w.to(dtype)[:, None]  # [T, n/b]
+    return (energy.to(dtype).t() @ _energies(wide(X), edge).to(dtype)).reshape(-1)
 
 
 def elements(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
@@ -45,5 +59,12 @@ def elements(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
 
     The one score that is as large as W itself: a selection of single entries needs it.
     """
-    dY, X = _wide(dY), _wide(X)
-    return ((dY.square() * w[:, None]).t() @ X.square()).reshape(-1)
+    return blocks(dY, X, w, 1)
+
+
+def _energies(matrix: Tensor, edge: int) -> Tensor:
+    """[T, f] -> the squares summed over every `edge` features: [T, f / edge]."""
+    square = matrix.square()
+    if edge == 1:
+        return square
+    return square.reshape(matrix.shape[0], matrix.shape[1] // edge, edge).sum(2)
