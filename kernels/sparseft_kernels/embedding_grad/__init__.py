@@ -1,5 +1,5 @@
 """Gradient of selected embedding rows, without a [V, d] tensor."""
 
-from sparseft_kernels.embedding_grad.reference import embedding_rows
+from sparseft_kernels.embedding_grad.ops import embedding_rows
 
 __all__ = ["embedding_rows"]
