@@ -96,32 +96,35 @@ def _accumulate(
     weights: Tensor,
     edge: int,
 ) -> None:
+    """Add the scores of one batch to the entries of every piece: each total is [entries]."""
     for name, piece in pieces.items():
-        score = _entry_scores(piece, captured.inputs[name], captured.gradients[name], weights, edge)
-        if name in totals:
-            totals[name] += score
-        else:
-            totals[name] = score
+        x, dY = captured.inputs[name], captured.gradients[name]
+        if dY.shape[0] != weights.shape[0]:
+            raise SelectionError(
+                f"expected {weights.shape[0]} token rows at {piece.module}, got {dY.shape[0]}; "
+                "use an attention implementation that keeps padding (sdpa or eager)."
+            )
+        if name not in totals:
+            widest = torch.promote_types(torch.promote_types(dY.dtype, x.dtype), torch.float32)
+            totals[name] = dY.new_zeros(piece.entries, dtype=widest)
+        _add_entry_scores(totals[name], piece, x, dY, weights, edge)
 
 
-def _entry_scores(piece: Piece, x: Tensor, dY: Tensor, weights: Tensor, edge: int) -> Tensor:
-    """Scores of all entries of one piece: [entries]."""
-    if dY.shape[0] != weights.shape[0]:
-        raise SelectionError(
-            f"expected {weights.shape[0]} token rows at {piece.module}, got {dY.shape[0]}; "
-            "use an attention implementation that keeps padding (sdpa or eager)."
-        )
+def _add_entry_scores(
+    total: Tensor, piece: Piece, x: Tensor, dY: Tensor, weights: Tensor, edge: int
+) -> None:
     if piece.structure == "rows":
-        return unit_scores.rows(dY, x, weights)
-    if piece.structure == "columns":
-        return unit_scores.columns(dY, x, weights)
-    if piece.structure == "blocks":
-        return unit_scores.blocks(dY, x, weights, edge)
-    if piece.structure == "elements":
-        return unit_scores.elements(dY, x, weights)
-    energy = (weights * dY.float().square().sum(1))[:, None]  # [T, 1]
-    every_row = torch.arange(piece.entries, device=x.device)
-    return embedding_grad.embedding_rows(energy, x, every_row).squeeze(1)
+        unit_scores.accumulate_(dY, x, weights, rows=total)
+    elif piece.structure == "columns":
+        unit_scores.accumulate_(dY, x, weights, columns=total)
+    elif piece.structure == "blocks":
+        total += unit_scores.blocks(dY, x, weights, edge)
+    elif piece.structure == "elements":
+        total += unit_scores.elements(dY, x, weights)
+    else:
+        energy = (weights.to(total.dtype) * dY.to(total.dtype).square().sum(1))[:, None]  # [T, 1]
+        every_row = torch.arange(piece.entries, device=x.device)
+        embedding_grad.embedding_rows(energy, x, every_row, into=total[:, None])
 
 
 def _group_score(
