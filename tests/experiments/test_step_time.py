@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tiny import tiny, tiny_batch
 
@@ -85,13 +86,12 @@ def test_every_method_is_measured_and_a_rerun_goes_on(
     assert [key for key in second if second[key] != first[key]] == [("minilm", "lora", "eager")]
 
 
-@pytest.mark.parametrize("model", ["llama-1b", "modernbert-base"])
 def test_one_after_another_each_beside_the_reference(
-    program: Program, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+    program: Program, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("full", "sparse_upper", "shira")
     monkeypatch.setattr(program.records, "METHODS", _some(program, *names))
-    assert run(model, options=("--one-by-one",)) == 0
+    assert run("modernbert-base", options=("--one-by-one",)) == 0
     for (_, method, _), record in _records(tmp_path).items():
         assert (record["status"], record["order"]) == ("measured", "one after another")
         assert record["reference"] == "full" and record["drift"] > 0, method
@@ -194,7 +194,7 @@ class _Capturer:
 def test_a_step_that_cannot_be_captured_is_recorded(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_by_one: bool
 ) -> None:
-    names = ("full", "lora", "shira", "shira_upper")
+    names = ("full", "sparse_upper", "shira", "shira_upper")
     monkeypatch.setattr(program.records, "METHODS", _some(program, *names))
     for name in ("max_memory_allocated", "memory_allocated"):
         monkeypatch.setattr(torch.cuda, name, lambda *_: 0)
@@ -215,10 +215,36 @@ def test_a_step_that_cannot_be_captured_is_recorded(
     assert processes == 2  # a new one after the first failed capture; the second has the last word
     found = _records(tmp_path)
     assert all(found["minilm", name, "eager"]["status"] == "measured" for name in names)
-    assert found["minilm", "lora", "graphs"]["ratio_median"] > 0
+    assert found["minilm", "sparse_upper", "graphs"]["ratio_median"] > 0
     for name in ("shira", "shira_upper"):
         record = found["minilm", name, "graphs"]
         assert record["status"] == "cannot be captured" and "capturing" in record["reason"]
+
+
+def test_a_process_for_each_model_is_told_what_to_do(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def started(command: list[str], **_: Any) -> Any:
+        seen.append(command)
+        return SimpleNamespace(returncode=4)
+
+    monkeypatch.setattr(program.gpu.subprocess, "run", started)
+    records = program.records.Records(tmp_path, {"device": "some gpu"}, "a-run")
+    options = program.gpu._parser().parse_args(["--out", str(tmp_path), "--one-by-one"])
+    assert program.gpu._in_a_process("minilm", options, records, 90.4) == 4
+    child = program.gpu._parser().parse_args(seen[0][2:])
+    assert Path(seen[0][1]).name == "gpu.py"
+    assert (child.child, child.run, child.seconds, child.out) == ("minilm", "a-run", 90, tmp_path)
+    assert child.one_by_one and not child.tiny and child.device == "cuda"
+
+    # It did not fit at once, and then nothing could be measured: two processes, no more.
+    seen.clear()
+    options.one_by_one = False
+    device, modes = torch.device("cuda"), ("eager", "graphs")
+    program.gpu._all_of("minilm", options, records, device, modes, float("inf"))
+    assert [("--one-by-one" in command) for command in seen] == [False, True]
 
 
 # --- cases
@@ -245,6 +271,38 @@ def test_a_step_changes_what_is_trained_and_nothing_else(program: Program) -> No
         assert min(layers) == lowest, name
         assert ("backbone.embeddings.word_embeddings.weight" in changed) == (name == "full")
         assert all(p.grad is None for p in model.parameters())
+
+
+class _Looks(TorchDispatchMode):
+    """Notes the operations by which a host reads a device's values, and so waits for it."""
+
+    _NAMES = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_coalesce", "_unique2")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        name = function._schema.name.split("::")[1]
+        if name in self._NAMES:
+            self.seen.append(name)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("model", ["llama-1b", "modernbert-base"])
+def test_no_step_waits_for_the_device(program: Program, model: str) -> None:
+    """A CUDA graph could not be captured otherwise."""
+    shape, device = program.shapes.SHAPES[model].tiny(), torch.device("cpu")
+    batch = program.shapes.static_batch(shape, device)
+    for name in program.cases.METHODS:
+        built = program.shapes.build(shape, device)
+        case = program.cases.Case(name, built, [batch], analyse=False)
+        case.step()
+        with _Looks() as looks:
+            case.step()
+        assert looks.seen == [], name
 
 
 def test_masters_keep_what_bfloat16_cannot_show(program: Program) -> None:
