@@ -24,9 +24,9 @@ from bench.cases import Case
 __all__ = ["ARCHITECTURES", "STACK_LIMIT", "Compiled", "compile_all", "jobs_for", "markdown"]
 
 ARCHITECTURES = (80, 90)
-# Bytes a thread. A few dozen are spilled pointers outside the loop; hundreds are a loop that
+# Bytes a thread. Some dozens are spilled pointers, seldom read again; a thousand are a loop that
 # goes through local memory at every step.
-STACK_LIMIT = 64
+STACK_LIMIT = 256
 
 
 @dataclass(frozen=True)
@@ -76,20 +76,20 @@ def jobs_for(
         architectures: compute capabilities times ten.
         dtypes: fewer than the operations take.
         quick: no further variants of the kernels.
-        more: also sizes that are no multiples of 16, for which Triton compiles another kernel:
-            those of `bench.small` and of the timed cases.
+        more: also the odd widths of `bench.small`, which no model has.
     """
     from bench.adapters import adapters
     from bench.small import small_cases
     from sparseft_kernels import operations
 
+    # Triton compiles another kernel where a size is no multiple of 16: both kinds of selections.
     cases = []
     for name, adapter in adapters().items():
         if "triton" not in operations()[name].implementations:
             continue
         axes = adapter.axes
         for dtype, options, d, selected in itertools.product(
-            adapter.dtypes, adapter.options, adapter.compiled_widths, (32, 38) if more else (32,)
+            adapter.dtypes, adapter.options, adapter.compiled_widths, (32, 38)
         ):
             tokens = 0 if axes.tokens == (0,) else 4096 if d <= 4096 else 256
             density = 0.0 if axes.densities == (0.0,) else round(selected / d, 4)

@@ -131,7 +131,7 @@ def _small(arguments: argparse.Namespace) -> int:
     from bench.small import run_small
 
     device = torch.device("cuda", torch.cuda.current_device())
-    bad = run_small(device, arguments.only, print)
+    bad = run_small(device, arguments.only, arguments.dtype, arguments.quick, print)
     torch.cuda.synchronize()
     for line in bad:
         print(f"FAILED {line}")
@@ -171,9 +171,9 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--architectures", type=int, nargs="+", help="80 90")
     one.add_argument("--dtypes", nargs="+", help="bfloat16 float16 float32")
     one.add_argument("--quick", action="store_true", help="leave variants of the kernels out")
-    one.add_argument("--more", action="store_true", help="sizes that are no multiples of 16, too")
+    one.add_argument("--more", action="store_true", help="odd widths of weights, too")
     one.add_argument("--processes", type=int, default=2)
-    one.add_argument("--stack", type=int, default=64, help="bytes a thread that are allowed")
+    one.add_argument("--stack", type=int, default=256, help="bytes a thread that are allowed")
     one.add_argument("--json", type=Path, help="write the whole table there")
     for name, run, what in (
         ("run", _run, "verify and time the cases on the CUDA device"),
@@ -196,10 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("small", help="tiny shapes of every kernel, twice, on the device")
     one.set_defaults(run=_small)
     one.add_argument("--only", default="", help="the start of an operation's name")
+    one.add_argument("--dtype", default="", help="one dtype alone")
+    one.add_argument("--quick", action="store_true", help="one setting, no variants")
     one = commands.add_parser("gpu", help="all stages that need a device: `make gpu`")
     one.set_defaults(run=_gpu)
     one.add_argument("--only", default="", choices=("", "test", "bench", "steps"))
-    one.add_argument("--seconds", type=float, default=1200.0, help="of this call")
+    one.add_argument("--seconds", type=float, default=1140.0, help="of this call")
     one.add_argument("--total", type=float, default=1140.0, help="of all calls with this code")
     _takes_results(one)
     return parser

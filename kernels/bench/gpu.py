@@ -116,23 +116,39 @@ def stages(
         major, minor = torch.cuda.get_device_capability()
         capability = 10 * major + minor
     bench = [python, "-m", "bench"]
-    found = []
-    if capability in (80, 90):
-        # Fills Triton's cache on all cores: later stages would compile one kernel at a time.
-        workers = str(max(1, min(14, (os.cpu_count() or 2) - 1)))
-        compile_ = [
-            *bench, "aot", "--architectures", str(capability), "--processes", workers,
-            "--more", "--stack", "1000000",
-        ]  # fmt: skip
-        found.append(Stage("compile", "test", _always(compile_), 90, 20, by_status))
+    run = [*bench, "run", "--results", str(results)]
+    return [
+        *_compilation(bench, capability),
+        *_tests(python),
+        *_sanitizers(bench),
+        Stage("quick cases", "bench", _timed([*run, "--quick"]), 240, 40, by_status),
+        *_whole_steps(python),
+        Stage("all cases", "bench", _timed(run), 600, 30, by_status),
+    ]
+
+
+def _compilation(bench: Sequence[str], capability: int) -> list[Stage]:
+    """Fills Triton's cache on all cores: later stages would compile one kernel at a time."""
+    if capability not in (80, 90):
+        return []
+    workers = max(1, min(14, (os.cpu_count() or 2) - 1))
+    command = [
+        *bench, "aot", "--architectures", str(capability), "--processes", str(workers),
+        "--more", "--stack", "1000000",
+    ]  # fmt: skip
+    return [Stage("compile", "test", _always(command), 90, 20, by_status)]
+
+
+def _tests(python: str) -> list[Stage]:
+    """One stage for each file, so that a call that ends early loses little."""
     absent = [name for name in _NEEDED_BY_TESTS if importlib.util.find_spec(name) is None]
     missing = f"{', '.join(absent)} not installed" if absent else ""
     parallel = ["-n", "8"] if importlib.util.find_spec("xdist") is not None else []
-    tests = [
+    found = []
+    for path in (
         ROOT / "tests" / "sparse" / "test_gpu.py",
         *sorted((ROOT / "tests" / "kernels").glob("test_*.py")),
-    ]
-    for path in tests:
+    ):
         if path.name in _NOT_ON_THE_DEVICE or not path.exists():
             continue
         # A warning of some package of this machine must not end an unattended run.
@@ -142,41 +158,40 @@ def stages(
         ]  # fmt: skip
         name = f"tests {path.parent.name}/{path.stem.removeprefix('test_')}"
         found.append(Stage(name, "test", _always(command), 120, 30, by_status, missing))
-    small = [*bench, "small"]
-    found.append(Stage("tiny shapes, twice", "test", _always(small), 60, 20, by_status))
-    tool = shutil.which("compute-sanitizer")
-    for check in ("memcheck", "racecheck"):
-        found.append(
-            Stage(
-                check, "test",
-                _always([
-                    tool or "compute-sanitizer", "--tool", check, "--error-exitcode", "9",
-                    "--print-limit", "20", *small,
-                ]),
-                100, 30, by_sanitizer(kernel_names()),
-                "" if tool else "compute-sanitizer is not on the PATH", "not run",
-                # Each tensor its own allocation, so that a step outside one is seen.
-                {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if check == "memcheck" else None,
-            )
-        )  # fmt: skip
-    run = [*bench, "run", "--results", str(results)]
-    found.append(
-        Stage("quick cases", "bench",
-              lambda s: [*run, "--quick", "--seconds", f"{s:.0f}"], 240, 40, by_status)
-    )  # fmt: skip
-    steps = ROOT / "experiments" / "step_time" / "gpu.py"
-    found.append(
-        Stage("whole steps", "steps",
-              # It begins nothing after its seconds; what it has begun takes some more.
-              lambda s: [python, str(steps), "--out", str(steps.parent / "results" / "gpu"),
-                         "--seconds", f"{max(1.0, s - 30):.0f}"],
-              330, 75, by_steps, "" if steps.exists() else f"{steps.name} is not there")
-    )  # fmt: skip
-    found.append(
-        Stage("all cases", "bench",
-              lambda s: [*run, "--seconds", f"{s:.0f}"], 600, 30, by_status)
-    )  # fmt: skip
     return found
+
+
+def _sanitizers(bench: Sequence[str]) -> list[Stage]:
+    """compute-sanitizer over tiny shapes; what it finds in kernels of others is in the log."""
+    tool = shutil.which("compute-sanitizer")
+    missing = "" if tool else "compute-sanitizer is not on the PATH"
+    found = []
+    for check, script, variables in (
+        # Each tensor its own allocation, so that a step outside one is seen.
+        ("memcheck", ["small", "--dtype", "bfloat16"], {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}),
+        ("racecheck", ["small", "--dtype", "bfloat16", "--quick"], None),
+    ):
+        command = [
+            tool or "compute-sanitizer", "--tool", check, "--error-exitcode", "9",
+            "--print-limit", "20", *bench, *script,
+        ]  # fmt: skip
+        judge = by_sanitizer(kernel_names())
+        found.append(
+            Stage(check, "test", _always(command), 100, 30, judge, missing, "not run", variables)
+        )
+    return found
+
+
+def _whole_steps(python: str) -> list[Stage]:
+    script = ROOT / "experiments" / "step_time" / "gpu.py"
+    command = [python, str(script), "--out", str(script.parent / "results" / "gpu")]
+    missing = "" if script.exists() else f"{script.relative_to(ROOT)} is not there"
+    # It begins nothing after its seconds; what it has begun takes some more.
+    return [Stage("whole steps", "steps", _timed(command, 30), 330, 75, by_steps, missing)]
+
+
+def _timed(command: Sequence[str], margin: float = 0.0) -> Callable[[float], Sequence[str]]:
+    return lambda seconds: [*command, "--seconds", f"{max(1.0, seconds - margin):.0f}"]
 
 
 def _always(command: Sequence[str]) -> Callable[[float], Sequence[str]]:

@@ -32,26 +32,41 @@ def small_cases(only: str = "") -> Iterator[Case]:
 
 
 def run_small(
-    device: torch.device, only: str = "", say: Callable[[str], None] = lambda line: None
+    device: torch.device,
+    only: str = "",
+    dtype: str = "",
+    quick: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[str]:
-    """Run each kernel with each setting twice; the cases whose two results differ."""
-    different = []
+    """Run each kernel with each setting twice.
+
+    Args:
+        device: where.
+        only: the start of an operation's name.
+        dtype: one dtype alone.
+        quick: the first setting alone, without the kernels' further variants.
+        say: hears of each case.
+
+    Returns:
+        The cases whose two results differ, or hold a number that is not finite.
+    """
+    bad = []
     for case in small_cases(only):
-        operation, adapter = operations()[case.operation], adapters()[case.operation]
-        problem = adapter.problem(case, device, 0)
+        if dtype and case.dtype != dtype:
+            continue
+        problem = adapters()[case.operation].problem(case, device, 0)
         seen = sizes_of(case.operation, problem.run)
-        for config in operation.configs(seen.dims, seen.dtype):
-            for variant in ("", *problem.variants):
+        configs = operations()[case.operation].configs(seen.dims, seen.dtype)
+        for config in configs[:1] if quick else configs:
+            for variant in ("",) if quick else ("", *problem.variants):
                 runs = [_once(case, device, dict(config), variant) for _ in range(2)]
                 equal = all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
-                finite = all(
-                    bool(torch.isfinite(t).all()) for t in runs[0] if t.is_floating_point()
-                )
+                finite = all(bool(t.isfinite().all()) for t in runs[0] if t.is_floating_point())
                 if not equal or not finite:
                     what = "two runs differ" if not equal else "a result is not finite"
-                    different.append(f"{case.key} {variant} {dict(config)}: {what}")
+                    bad.append(f"{case.key} {variant} {dict(config)}: {what}")
         say(case.key)
-    return different
+    return bad
 
 
 def _once(

@@ -164,7 +164,9 @@ def _shira(case: Case, dY: Tensor, X: Tensor) -> Callable[[], Run]:
         config = ShiraConfig(r=rank)
         layer = Linear(base, mask.reshape(d, d), "default", config, r=rank).to(X.device)
         weight = layer.shira_weight["default"]
-        out = layer(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about torch's sparse tensors
+            out = layer(X)
 
         def backward() -> list[Tensor]:
             return list(torch.autograd.grad(out, [weight], dY, retain_graph=True))
