@@ -80,8 +80,8 @@ def _run(arguments: argparse.Namespace) -> int:
         f"{summary.left} left, {len(failed)} implementations failed"
     )
     if summary.broken:
-        print("the device stopped answering; run the command again, it goes on after that case")
-    return 1 if failed or summary.broken else 3 if summary.left else 0
+        print("this process can measure no more; the same command goes on after that case")
+    return 3 if summary.left else 1 if failed else 0
 
 
 def _verify(arguments: argparse.Namespace) -> int:

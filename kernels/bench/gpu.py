@@ -50,6 +50,7 @@ class Stage:
         missing: why it cannot run here; "" where it can.
         if_missing: what that comes to: "failed" or "not run".
         environment: further variables.
+        restarts: how often a command that stopped before its time goes on in a new process.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stage:
     missing: str = ""
     if_missing: str = "failed"
     environment: Mapping[str, str] | None = None
+    restarts: int = 0
 
 
 def by_status(status: int, output: str) -> str:
@@ -121,9 +123,9 @@ def stages(
         *_compilation(bench, capability),
         *_tests(python),
         *_sanitizers(bench),
-        Stage("quick cases", "bench", _timed([*run, "--quick"]), 240, 40, by_status),
+        Stage("quick cases", "bench", _timed([*run, "--quick"]), 240, 40, by_status, restarts=20),
         *_whole_steps(python),
-        Stage("all cases", "bench", _timed(run), 600, 30, by_status),
+        Stage("all cases", "bench", _timed(run), 600, 30, by_status, restarts=20),
     ]
 
 
@@ -284,19 +286,28 @@ def run_stages(
             say(f"== {stage.name}: not run: {stage.missing}")
             state.note(stage.name, f"{stage.if_missing}: {stage.missing}", 0.0)
             continue
-        left = min(seconds - _ENDING - (time.monotonic() - started), total - state.spent)
-        share = min(left, stage.budget - mark["seconds"])
-        if share < stage.least:
-            continue
-        say(f"== {stage.name}: at most {share:.0f} s")
-        begun = time.monotonic()
-        # A command that obeys a limit of its own gets a little less than the limit on the process.
-        code, output = _run(stage.command(share - _ENDING), share, stage.environment, log)
-        status = "unfinished" if code is None else stage.judge(code, output)
-        spent = time.monotonic() - begun
-        state.note(stage.name, status, spent)
-        say(f"== {stage.name}: {status} after {spent:.0f} s")
+        for _ in range(1 + stage.restarts):
+            spent = state.of(stage.name)["seconds"]
+            left = min(seconds - _ENDING - (time.monotonic() - started), total - state.spent)
+            share = min(left, stage.budget - spent)
+            if share < stage.least:
+                break
+            say(f"== {stage.name}: at most {share:.0f} s")
+            status = _attempt(stage, share, state, log)
+            say(f"== {stage.name}: {status} after {state.of(stage.name)['seconds'] - spent:.0f} s")
+            if status != "unfinished":
+                break
     return _summary(wanted, state, total, say)
+
+
+def _attempt(stage: Stage, share: float, state: State, log: Path) -> str:
+    """Run a stage once and keep what it came to."""
+    begun = time.monotonic()
+    # A command that obeys a limit of its own gets a little less than the limit on the process.
+    code, output = _run(stage.command(share - _ENDING), share, stage.environment, log)
+    status = "unfinished" if code is None else stage.judge(code, output)
+    state.note(stage.name, status, time.monotonic() - begun)
+    return status
 
 
 def _summary(

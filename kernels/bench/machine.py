@@ -16,15 +16,15 @@ from typing import Any, Protocol
 
 import torch
 
-__all__ = ["Ceilings", "CpuMachine", "CudaMachine", "Machine", "Timer"]
+__all__ = ["MOST_LAUNCHES", "Ceilings", "CpuMachine", "CudaMachine", "Machine", "Timer"]
 
 Call = Callable[[], object]
 
 # One sample lasts about this long: far above the resolution of the events (0.5 us).
 _SAMPLE_SECONDS = 2e-3
 _MOST_SETS = 256
-# Single launches that a sleep of five milliseconds certainly outlasts.
-_MOST_LAUNCHES = 16
+# As many single launches a sleep of five milliseconds certainly outlasts.
+MOST_LAUNCHES = 16
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Machine(Protocol):
     name: str
     cache_bytes: int
     sets_limit: int
+    usable: bool  # whether this process can go on measuring
 
     def timer(self, calls: Sequence[Call], graph: bool) -> Timer:
         """A timer of these calls, each on inputs of its own, taken in turn."""
@@ -123,9 +124,12 @@ class CudaMachine:
         self.name = properties.name
         self.cache_bytes = int(getattr(properties, "L2_cache_size", 64 * 2**20))
         self.sets_limit = _MOST_SETS
+        self.usable = True
+        # One for all: libraries keep a workspace for each stream.
+        self._stream = torch.cuda.Stream(self.device)
 
     def timer(self, calls: Sequence[Call], graph: bool) -> Timer:
-        stream = torch.cuda.Stream(self.device)
+        stream = self._stream
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for call in [calls[0], calls[0], *calls]:  # compiles; fills workspaces and tables
@@ -133,14 +137,19 @@ class CudaMachine:
         torch.cuda.current_stream().wait_stream(stream)
         torch.cuda.synchronize()
         if graph:
-            return _CudaTimer(_captured(calls, stream).replay, len(calls), "graph")
-        few = calls[:_MOST_LAUNCHES]
+            try:
+                captured = _captured(calls, stream)
+            except Exception:
+                # torch's random generator stays in its capturing state: no further capture works.
+                self.usable = False
+                raise
+            return _CudaTimer(captured.replay, len(calls), "graph")
 
         def launch() -> None:
-            for call in few:
+            for call in calls:
                 call()
 
-        return _CudaTimer(launch, len(few), "launches")
+        return _CudaTimer(launch, len(calls), "launches")
 
     def ceilings(self) -> Ceilings:
         size = min(2**31, torch.cuda.mem_get_info(self.device)[0] // 8)
@@ -208,6 +217,7 @@ class CpuMachine:
         self.name = name
         self.cache_bytes = 1024
         self.sets_limit = 2
+        self.usable = True
         self._rates = rates
 
     def timer(self, calls: Sequence[Call], graph: bool) -> Timer:

@@ -17,7 +17,7 @@ from bench.adapters.common import Adapter, Problem
 from bench.cases import Case
 from bench.environment import code_of, environment
 from bench.forcing import forced, sizes_of
-from bench.machine import Ceilings, Machine, Timer
+from bench.machine import MOST_LAUNCHES, Ceilings, Machine, Timer
 from bench.records import Records
 from sparseft_kernels import operations
 from sparseft_kernels.dispatch import NAMES, Config, Operation
@@ -40,7 +40,7 @@ class Summary:
     skipped: int = 0
     failed: list[str] = field(default_factory=list)
     left: int = 0
-    broken: bool = False  # the device can no longer be used by this process
+    broken: bool = False  # this process can measure no more; another one can
 
 
 @dataclass
@@ -147,14 +147,14 @@ def run_cases(
         progress(_line(record))
         for line in bad:
             progress(f"  FAILED {line}")
-        if bad and _is_broken(machine):
+        if bad and (not machine.usable or _is_dead(machine)):
             summary.broken = True
             summary.left = len(cases) - number - 1
             break
     return summary
 
 
-def _is_broken(machine: Machine) -> bool:
+def _is_dead(machine: Machine) -> bool:
     try:
         machine.synchronize()
     except RuntimeError:
@@ -397,14 +397,16 @@ def _time(
     """Samples of all entries in turns, in another order each round."""
     for entry in entries:
         try:
-            calls = entry.calls(problems)
+            calls = entry.calls(problems if entry.graph else problems[:MOST_LAUNCHES])
             entry.timer = machine.timer(calls, entry.graph)
             entry.host_us = round(1e6 * machine.host_seconds(calls[0]), 2)
         except Exception as error:
             entry.error = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             entry.timer = None
-            if _is_broken(machine):
+            if _is_dead(machine):
                 return
+            if not machine.usable:
+                break
     ready = [entry for entry in entries if entry.timer is not None]
     for round_ in range(rounds):
         order = list(ready)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import math
 import subprocess
@@ -10,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +25,7 @@ from bench.adapters.common import Adapter, Problem, generator_for, selected
 from bench.cases import DENSITIES, TOKENS, WIDTHS, Axes, Case, grid, interleave, quick_points
 from bench.environment import code_of
 from bench.forcing import forced, sizes_of
-from bench.machine import Ceilings, CpuMachine
+from bench.machine import Ceilings, CpuMachine, CudaMachine
 from bench.records import Records, folder_for, write_csv
 from bench.small import small_cases
 from sparseft_kernels import dispatch, explain, masked_grad, operations
@@ -247,6 +250,35 @@ def test_what_is_not_verified_is_not_timed(
     assert "## Not verified" in report.report(records)
 
 
+class _Uncapturable(CpuMachine):
+    """A machine where a call that cannot be captured leaves the process unusable."""
+
+    def timer(self, calls: Any, graph: bool) -> Any:
+        timer = super().timer(calls, graph)
+        if self._fails:
+            self.usable = False
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self._fails = True
+        return timer
+
+    _fails = False
+
+
+def test_a_process_that_can_measure_no_more_stops_and_keeps_what_it_has(
+    records: Records, no_kernels: None
+) -> None:
+    cases = [replace(ROWS, tokens=tokens) for tokens in (8, 16)]
+    summary = run.run_cases(_Uncapturable(GPU), cases, records, anchors=set(), rounds=1)
+    assert summary.broken
+    assert (summary.finished, summary.left) == (1, 1)
+    (record,) = records
+    cublas, dense, _ = record["timings"]
+    assert "microseconds" in cublas
+    assert "not permitted" in dense["error"]
+    again = run.run_cases(CpuMachine(GPU), cases, records, anchors=set(), rounds=1)
+    assert (again.finished, again.skipped) == (1, 1)
+
+
 def test_verifying_alone_keeps_nothing(
     machine: CpuMachine, records: Records, no_kernels: None
 ) -> None:
@@ -264,6 +296,117 @@ def test_percentiles() -> None:
 def test_tiny_shapes_reach_every_kernel() -> None:
     with_kernel = {n for n, o in operations().items() if "triton" in o.implementations}
     assert {case.operation for case in small_cases()} == with_kernel
+
+
+# --- the clock of a CUDA device, on a stand-in ----------------------------------------------------
+
+
+class _Queue:
+    """Stands for a device: graphs keep what was called while they captured, and repeat it."""
+
+    def __init__(self) -> None:
+        self.capturing: list[Any] | None = None
+        self.now = 0.0
+
+    def work(self, seconds: float) -> None:
+        """A kernel."""
+        if self.capturing is not None:
+            self.capturing.append(seconds)
+        else:
+            self.now += seconds
+
+
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> _Queue:
+    queue = _Queue()
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = queue.now
+
+        def synchronize(self) -> None:
+            pass
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1e3 * (end.at - self.at)
+
+    class Stream:
+        def __init__(self, device: torch.device | None = None) -> None:
+            pass
+
+        def wait_stream(self, other: Stream) -> None:
+            pass
+
+    class Graph:
+        def capture_begin(self) -> None:
+            self.kept: list[float] = []
+            queue.capturing = self.kept
+
+        def capture_end(self) -> None:
+            queue.capturing = None
+
+        def replay(self) -> None:
+            for seconds in self.kept:
+                queue.work(seconds)
+
+    properties = SimpleNamespace(name=GPU, L2_cache_size=1000)
+    for name, value in {
+        "Event": Event, "Stream": Stream, "CUDAGraph": Graph,
+        "current_device": lambda: 0, "get_device_properties": lambda device: properties,
+        "current_stream": Stream, "stream": lambda stream: contextlib.nullcontext(),
+        "synchronize": lambda device=None: None, "empty_cache": lambda: None,
+        "_sleep": lambda cycles: queue.work(cycles * 1e-9),
+        "mem_get_info": lambda device: (8 * 2**20, 0),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    return queue
+
+
+def test_the_clock_measures_captured_calls_without_the_sleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = _stand_in(monkeypatch)
+    machine_ = CudaMachine()
+    assert (machine_.name, machine_.cache_bytes) == (GPU, 1000)
+    calls = [lambda: queue.work(2e-6), lambda: queue.work(4e-6)]
+    timer = machine_.timer(calls, graph=True)
+    assert timer.mode == "graph"
+    assert timer.sample() == pytest.approx(3e-6)
+    assert timer.calls_per_sample == 2 * 200  # as many repeats as there may be
+    single = machine_.timer(calls, graph=False)
+    assert (single.mode, single.calls_per_sample) == ("launches", 2)
+    assert single.sample() == pytest.approx(3e-6)
+    long = machine_.timer([lambda: queue.work(0.5)], graph=True)
+    assert long.calls_per_sample == 1
+
+
+def test_a_failed_capture_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = _stand_in(monkeypatch)
+    machine_ = CudaMachine()
+
+    def waits() -> None:
+        if queue.capturing is not None:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        machine_.timer([waits], graph=True)
+    assert not machine_.usable
+    assert queue.capturing is None
+    assert gc.isenabled()
+
+
+def test_the_ceilings_are_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    _stand_in(monkeypatch)
+    machine_ = CudaMachine()
+    machine_.device = torch.device("cpu")
+    monkeypatch.setattr(machine_, "_best", lambda call: call() is not None and 0.5)
+    monkeypatch.setattr(machine_, "_product_rate", lambda dtype, side: 2.0 * side**3)
+    found = machine_.ceilings()
+    assert found.bytes_per_second == 2.0 * 2**20 / 0.5
+    assert set(found.flops_per_second) == {"bfloat16", "float16", "float32"}
+    assert machine_.host_seconds(lambda: None) >= 0
 
 
 # --- from records to the dispatcher and the report ------------------------------------------------
@@ -436,6 +579,17 @@ def test_a_command_that_can_go_on_is_given_its_time_again(tmp_path: Path) -> Non
     )
     assert _run([_stage("bench", code)], tmp_path) == gpu.MORE
     assert _run([_stage("bench", code)], tmp_path) == 0
+
+
+def test_a_command_that_stops_early_goes_on_in_a_new_process(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    code = (
+        f"import sys; p = {str(count)!r}; open(p, 'a').write('x'); "
+        "sys.exit(0 if len(open(p).read()) == 3 else 3)"
+    )
+    assert _run([_stage("bench", code, restarts=5)], tmp_path) == 0
+    assert count.read_text() == "xxx"
+    assert _statuses(tmp_path) == {"bench": "passed"}
 
 
 def test_what_was_tried_least_comes_first(tmp_path: Path) -> None:
