@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sparseft.errors import SelectionError
 from sparseft.selection.selection import ModuleSelection, Selection
 from sparseft.sparse.fingerprint import base_hash
 from sparseft.sparse.modules import SparseEmbedding, SparseLinear, SparseModule
 from sparseft.sparse.plan import Plan
+from sparseft_kernels import delta_swap
+from sparseft_kernels.entries import Entries
 
 __all__ = ["disabled", "merge", "selection_of", "sparsify", "sync", "trainable", "unload"]
 
@@ -187,22 +189,53 @@ def sync(model: nn.Module) -> None:
 
 @contextlib.contextmanager
 def disabled(model: nn.Module) -> Iterator[None]:
-    """The base model again, bit for bit, inside the block (the head stays the trained one)."""
+    """The base model again, bit for bit, inside the block (the head stays the trained one).
+
+    The trained entries change places with the base's and come back as they were; values that
+    changed inside the block are written when it ends.
+    """
     selection_of(model)
-    modules = list(sparse_modules(model).values())
+    modules = [m for m in sparse_modules(model).values() if not m.sparse_disabled]
+    _exchange(modules)
     for module in modules:
-        module.write_base()
         module.sparse_disabled = True
     try:
         yield
     finally:
-        for module in modules:
+        # The block may have merged, unloaded or swapped: what is left is still disabled.
+        left = [m for m in modules if isinstance(m, SparseModule) and m.sparse_disabled]
+        _exchange(left)
+        for module in left:
             module.sparse_disabled = False
-            module.write_through()
+            module.sync()
+
+
+@torch.no_grad()
+def _exchange(modules: list[SparseModule], *, swap: bool = True) -> None:
+    """Swap the base's entries with the trained ones, or only put them into the weights."""
+    pairs: dict[int, tuple[Entries, Tensor]] = {}
+    for module in modules:
+        for entries, base in module.base():
+            # Tied modules hold the same entries: move them once.
+            pairs.setdefault(id(entries.weight), (entries, base))
+    move = delta_swap.swap_ if swap else delta_swap.write_
+    for device in {entries.weight.device: None for entries, _ in pairs.values()}:
+        here = [pair for pair in pairs.values() if pair[0].weight.device == device]
+        move([entries for entries, _ in here], [base for _, base in here])
 
 
 def merge(model: Model) -> Model:
-    """Keep the trained values for good and leave a plain model, with no trace of sparseft."""
+    """Keep the trained values for good and leave a plain model, with no trace of sparseft.
+
+    Raises:
+        SelectionError: inside `disabled`, where the weights are the base's.
+    """
+    selection_of(model)
+    if any(module.sparse_disabled for module in sparse_modules(model).values()):
+        raise SelectionError(
+            "expected a model with its delta, got one inside sparseft.disabled; "
+            "leave the block first, or call sparseft.unload."
+        )
     sync(model)
     return _plain(model)
 
@@ -213,8 +246,8 @@ def unload(model: Model) -> Model:
     The head stays as it is: the base has none.
     """
     selection_of(model)
-    for module in sparse_modules(model).values():
-        module.write_base()
+    modules = sparse_modules(model).values()
+    _exchange([module for module in modules if not module.sparse_disabled], swap=False)
     return _plain(model)
 
 

@@ -5,7 +5,7 @@ An existing module changes its class in place, so names, hooks and identity stay
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sparseft.sparse.autograd import CompactEmbedding, CompactLinear
 from sparseft.sparse.plan import Plan
-from sparseft.sparse.registry import register
+from sparseft.sparse.registry import forget, register
+from sparseft_kernels.entries import Entries, read, write
 
 __all__ = ["SparseEmbedding", "SparseLinear", "SparseModule"]
 
@@ -47,7 +48,7 @@ class SparseModule(nn.Module):
         base_bias = None
         if plan.bias:
             assert self.bias is not None
-            base_bias = self.bias.detach().index_select(0, plan.index)
+            base_bias = read(*plan.bias_entries(self.bias.detach()))
         master = torch.promote_types(base.dtype, torch.float32)
         if shared is None:
             shared = nn.Parameter(base.to(master, copy=True))
@@ -57,18 +58,30 @@ class SparseModule(nn.Module):
         )
         self.sparse_plan, self.sparse_base = plan, (base, base_bias)
         self.sparse_disabled = False
-        self._own()
+        self.mark_written()
 
-    def _own(self) -> None:
+    def mark_written(self) -> None:
+        """Note that the weight holds the compact values as they are now."""
         register(self.sparse_values, self)
         if self.sparse_bias is not None:
             register(self.sparse_bias, self)
         self._sparse_written = (_stamp(self.sparse_values), _stamp(self.sparse_bias))
 
+    def destination(self, values: Tensor) -> Entries | None:
+        """Where an optimizer may write `values` (one of ours) through; nowhere while disabled."""
+        if self.sparse_disabled:
+            return None
+        if values is self.sparse_values:
+            return self.sparse_plan.entries(self.weight)
+        assert self.bias is not None
+        return self.sparse_plan.bias_entries(self.bias)
+
     def detach_values(self) -> None:
         """Forget everything sparse; the weight stays as it is."""
         for name in ("sparse_values", "sparse_bias"):
-            self._parameters.pop(name, None)
+            values = self._parameters.pop(name, None)
+            if values is not None:
+                forget(values, self)
         for name in (
             "sparse_plan", "sparse_base", "sparse_disabled", "_sparse_written", "sparse_bias"
         ):  # fmt: skip
@@ -82,18 +95,19 @@ class SparseModule(nn.Module):
         self.sparse_plan.write(self.weight, self.sparse_values)
         if self.sparse_bias is not None:
             assert self.bias is not None
-            values = self.sparse_bias.detach().to(self.bias.dtype)
-            self.bias.index_copy_(0, self.sparse_plan.index, values)
-        self._own()
+            write(*self.sparse_plan.bias_entries(self.bias), self.sparse_bias)
+        self.mark_written()
 
-    @torch.no_grad()
-    def write_base(self) -> None:
-        """Put the base model's entries back into the weight."""
+    def base(self) -> Iterator[tuple[Entries, Tensor]]:
+        """The trained entries of weight and bias, each with the base's numbers for them.
+
+        While the delta is disabled it is the other way round: the weight holds the base's.
+        """
         base, base_bias = self.sparse_base
-        self.sparse_plan.write(self.weight, base)
+        yield self.sparse_plan.entries(self.weight), base
         if base_bias is not None:
             assert self.bias is not None
-            self.bias.index_copy_(0, self.sparse_plan.index, base_bias)
+            yield self.sparse_plan.bias_entries(self.bias), base_bias
 
     def sync(self) -> None:
         """Write the compact values into the weight if they have changed since the last time.
@@ -119,7 +133,7 @@ class SparseModule(nn.Module):
         # A copy owns its values from the start, for optimizers that never see a forward of ours (a
         # compiled one); whether its weight holds them is for the first forward to see.
         if self._parameters.get("sparse_values") is not None:
-            self._own()
+            self.mark_written()
         self._sparse_written = ((0, -1), (0, -1))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from sparseft.selection.selection import ModuleSelection
 from sparseft.selection.units import Structure
+from sparseft_kernels.checks import index_dtype
+from sparseft_kernels.entries import Entries, read, write
 
 __all__ = ["Plan"]
 
@@ -23,49 +25,33 @@ class Plan:
     """
 
     structure: Structure
-    index: Tensor  # [m] int64
+    index: Tensor  # [m] int32, or int64 for a weight of 2^31 entries and more
     edge: int
     bias: bool
 
     @classmethod
     def of(cls, selected: ModuleSelection, device: torch.device) -> Plan:
         """The plan of one module's selection, on the weight's device."""
-        index = torch.from_numpy(selected.index.copy()).to(device)
+        n, k = selected.shape
+        index = torch.from_numpy(selected.index.copy()).to(device, index_dtype(n * k))
         return cls(selected.structure, index, selected.edge, selected.bias)
 
     def move(self, function: Callable[[Tensor], Tensor]) -> None:
         """Follow a module to another device."""
         self.index = function(self.index)
 
+    def entries(self, weight: Tensor) -> Entries:
+        """The entries of `weight`, for kernels."""
+        return Entries(weight, self.structure, self.index, self.edge)
+
+    def bias_entries(self, bias: Tensor) -> Entries:
+        """The bias entries of the selected rows."""
+        return Entries(bias, "elements", self.index)
+
     def read(self, weight: Tensor) -> Tensor:
         """Copy the entries out of `weight`, in its dtype."""
-        if self.structure in ("rows", "embedding"):
-            return weight.index_select(0, self.index)
-        if self.structure == "columns":
-            return weight.index_select(1, self.index)
-        if self.structure == "elements":
-            return weight.reshape(-1).index_select(0, self.index)
-        row, column = self._blocks(weight)
-        return self._grid(weight)[row, :, column, :]  # [m, b, b]
+        return read(weight, self.structure, self.index, self.edge)
 
     def write(self, weight: Tensor, values: Tensor) -> None:
         """Copy `values` into their entries of `weight`, in place, rounded to its dtype."""
-        values = values.detach().to(weight.dtype)
-        if self.structure in ("rows", "embedding"):
-            weight.index_copy_(0, self.index, values)
-        elif self.structure == "columns":
-            weight.index_copy_(1, self.index, values)
-        elif self.structure == "elements":
-            weight.view(-1).index_copy_(0, self.index, values)
-        else:
-            row, column = self._blocks(weight)
-            self._grid(weight)[row, :, column, :] = values
-
-    def _blocks(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        columns = weight.shape[1] // self.edge
-        row = torch.div(self.index, columns, rounding_mode="floor")
-        return row, self.index - row * columns
-
-    def _grid(self, weight: Tensor) -> Tensor:
-        n, k = weight.shape
-        return weight.view(n // self.edge, self.edge, k // self.edge, self.edge)
+        write(weight, self.structure, self.index, self.edge, values)

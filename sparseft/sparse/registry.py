@@ -17,16 +17,28 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
-__all__ = ["Owner", "owner_of", "register", "write_through"]
+from sparseft_kernels.entries import Entries
+
+__all__ = ["Owner", "forget", "owners_of", "register", "write_through"]
 
 
 class Owner(Protocol):
     """A module that keeps compact values."""
 
+    weight: Any
+    sparse_bias: Any
+
     def write_through(self) -> None:
         """Copy the compact values into the weight now."""
 
+    def destination(self, values: Tensor) -> Entries | None:
+        """Where `values` may be written now; None while they are to stay out of the weight."""
 
+    def mark_written(self) -> None:
+        """Note that the weight holds the compact values as they are now."""
+
+
+# Tied modules own the same values.
 _owners: WeakIdKeyDictionary = WeakIdKeyDictionary()
 _hooked = False
 
@@ -37,25 +49,42 @@ def register(values: Tensor, owner: Owner) -> None:
     if not _hooked:
         register_optimizer_step_post_hook(_after_step)
         _hooked = True
-    _owners[values] = weakref.ref(owner)
+    references = _owners.setdefault(values, [])
+    if not any(reference() is owner for reference in references):
+        references[:] = [reference for reference in references if reference() is not None]
+        references.append(weakref.ref(owner))
 
 
-def owner_of(values: Tensor) -> Owner | None:
-    """The module that owns `values`, if it still lives."""
-    reference = _owners.get(values)
-    return None if reference is None else reference()
+def forget(values: Tensor, owner: Owner) -> None:
+    """The owner's weight no longer follows `values`."""
+    references = _owners.get(values, [])
+    references[:] = [reference for reference in references if reference() is not owner]
+
+
+def owners_of(values: Tensor) -> list[Owner]:
+    """The living modules that own `values`; several where a weight is tied."""
+    owners = (reference() for reference in _owners.get(values, ()))
+    return [owner for owner in owners if owner is not None]
 
 
 def write_through(groups: Iterable[dict[str, Any]]) -> None:
     """Write the compact values among an optimizer's parameters into their weights."""
-    written = set()
-    for group in groups:
-        for parameter in group["params"]:
-            owner = owner_of(parameter)
-            # A module may own two parameters (weight and bias values): write it once.
-            if owner is not None and id(owner) not in written and parameter.grad is not None:
-                written.add(id(owner))
-                owner.write_through()
+    owners = {
+        id(owner): owner
+        for group in groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+        for owner in owners_of(parameter)
+    }
+    written: set[int] = set()
+    # A module may own two parameters (weight and bias values), and a tied weight have two modules:
+    # each is written once.
+    for owner in owners.values():
+        if id(owner.weight) in written and owner.sparse_bias is None:
+            owner.mark_written()
+        else:
+            written.add(id(owner.weight))
+            owner.write_through()
 
 
 def _after_step(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
