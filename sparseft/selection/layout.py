@@ -160,10 +160,11 @@ def layout_of(model: nn.Module) -> ModelLayout:
 
 
 def _child(module: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return module.get_submodule(path)
-    except AttributeError:
-        return None
+    # By registered names, not attributes: PEFT's wrapper answers for those of what it wraps.
+    child: nn.Module | None = module
+    for name in path.split("."):
+        child = child._modules.get(name) if child is not None else None
+    return child
 
 
 def _fits(candidate: nn.Module, family: _Family) -> bool:
