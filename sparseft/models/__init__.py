@@ -9,10 +9,12 @@ from sparseft.models.classifier import (
 )
 from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
 from sparseft.models.load import LoadedModel, load
+from sparseft.models.prefix import FrozenPrefix
 
 __all__ = [
     "EMBEDDED",
     "ClassifierOutput",
+    "FrozenPrefix",
     "LoadedModel",
     "Pooling",
     "TextClassifier",
