@@ -138,6 +138,11 @@ class TrainingConfig:
     checkpoint_every: int | None = None  # optimizer steps
     eval_batch_size: int = 64
     gradient_checkpointing: bool = False
+    # Outputs of the frozen lower layers, computed once per text: off, memory, or a folder for a
+    # memory-mapped file that runs share. Switches off the dropout of those layers.
+    prefix_cache: Literal["off", "memory"] | str = "off"
+    prefix_cache_dtype: Literal["float32", "bfloat16"] = "float32"
+    prefix_cache_max_bytes: int | None = None
     measure_flops: bool = True
     progress: Literal["auto", "on", "off"] = "auto"
     save: Literal["delta", "all", "none"] = "delta"  # delta: of the sparse method only
@@ -153,8 +158,15 @@ class TrainingConfig:
             "early_stop_patience",
             "checkpoint_every",
             "eval_batch_size",
+            "prefix_cache_max_bytes",
         ):
             _positive(f"training.{key}", getattr(self, key))
+        _require(
+            self.prefix_cache != "",
+            "training.prefix_cache",
+            "off, memory or a folder",
+            self.prefix_cache,
+        )
         for key in ("weight_decay", "head_warmup_steps", "head_warmup_l2"):
             _not_negative(f"training.{key}", getattr(self, key))
         _require(

@@ -63,7 +63,7 @@ _ENVIRONMENT_KEYS = (
 )
 # What changes where and how a run is done or watched, but not what it finds.
 _NOT_HASHED = ("output", "tracking", "threads", "device", "rerun")
-_NOT_HASHED_TRAINING = ("progress", "checkpoint_every", "measure_flops")
+_NOT_HASHED_TRAINING = ("progress", "checkpoint_every", "measure_flops", "prefix_cache_max_bytes")
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class Result:
     Attributes:
         metrics: of the test split: accuracy, macro_f1, loss, …
         validation: the best validation score, of the metric that `config.task` asks for.
-        seconds_to_best: head warm-up, analysis, steps and evaluations up to that score.
+        seconds_to_best: head warm-up, analysis, prefix cache, steps and evaluations up to it.
         cost: the COST_KEYS, times in seconds or milliseconds; FLOPs of a step of median size;
-            `peak_memory_source` says how memory was measured.
+            `peak_memory_source` says how memory was measured; `cache_seconds` and `cache_bytes` of
+            the prefix cache, 0 without one and absent in records from before it.
         selection: {density, lowest_layer, units_by_kind, heat_map}; None where there is none.
         data: {name, sha256, rows, …} with the loader's report.
         tuning: {lr, lr_scale} of the trained body.
@@ -213,12 +214,16 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """SHA-256 over the canonical JSON of a resolved configuration.
 
     Left out is what does not change the finding: output, tracking, threads, device, rerun, and of
-    the training its progress bar, checkpoint interval and whether FLOPs are counted.
+    the training its progress bar, checkpoint interval, whether FLOPs are counted, and where a
+    prefix cache lies. One that is off leaves no trace: records from before it keep their hash.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_HASHED}
     if isinstance(kept.get("training"), Mapping):
         training = kept["training"]
-        kept["training"] = {k: v for k, v in training.items() if k not in _NOT_HASHED_TRAINING}
+        hashed = {k: v for k, v in training.items() if k not in _NOT_HASHED_TRAINING}
+        cache = hashed.pop("prefix_cache", "off")
+        dtype = hashed.pop("prefix_cache_dtype", None)
+        kept["training"] = hashed if cache == "off" else {**hashed, "prefix_cache": dtype}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

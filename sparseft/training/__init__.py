@@ -5,6 +5,7 @@ from sparseft.training.evaluate import Evaluation, evaluate, metrics_of
 from sparseft.training.head import HeadWarmup, warm_up_head
 from sparseft.training.loop import TrainOutcome, train
 from sparseft.training.pipeline import RunOutcome, TrainedRun, execute, run_folder
+from sparseft.training.prefix_cache import PrefixCache
 from sparseft.training.record import MetricsLog
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Evaluation",
     "HeadWarmup",
     "MetricsLog",
+    "PrefixCache",
     "RunOutcome",
     "TrainOutcome",
     "TrainedRun",

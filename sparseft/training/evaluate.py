@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sparseft.models import TextClassifier
 from sparseft.training.devices import autocast
+from sparseft.training.prefix_cache import PrefixCache, replay
 
 __all__ = ["Evaluation", "evaluate", "metrics_of"]
 
@@ -40,6 +41,7 @@ def evaluate(
     batches: Iterable[Mapping[str, Tensor]],
     out_of_scope: int | None = None,
     precision: str = "off",
+    cache: PrefixCache | None = None,
 ) -> Evaluation:
     """Predict all rows of `batches` in eval mode; the model's mode is put back afterwards.
 
@@ -48,13 +50,14 @@ def evaluate(
         batches: with input_ids, attention_mask, labels, and `indices` that say each row's place.
         out_of_scope: the label of texts that belong to no class, where the data has one.
         precision: the `training.autocast` setting.
+        cache: stored outputs of the model's frozen layers for all of these texts.
     """
     mode = model.training
     model.eval()
     logits, labels, places = [], [], []
     try:
         for batch in batches:
-            with autocast(precision, batch["input_ids"].device):
+            with autocast(precision, batch["input_ids"].device), replay(cache, batch):
                 output = model(batch["input_ids"], batch["attention_mask"])
             logits.append(output.logits.float().cpu())
             labels.append(batch["labels"].cpu())

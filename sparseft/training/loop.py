@@ -28,6 +28,7 @@ from sparseft.training.devices import (
 )
 from sparseft.training.evaluate import Evaluation
 from sparseft.training.meters import PeakMemory, StepMeter, count_flops, optimizer_state_bytes
+from sparseft.training.prefix_cache import PrefixCache, replay
 from sparseft.training.record import MetricsLog
 from sparseft.training.schedule import make_optimizer, schedule_factor
 
@@ -87,17 +88,23 @@ class TrainOutcome:
     cost: dict[str, Any]
 
 
-def accumulate(model: TextClassifier, window: Sequence[Batch], precision: str = "off") -> float:
+def accumulate(
+    model: TextClassifier,
+    window: Sequence[Batch],
+    precision: str = "off",
+    cache: PrefixCache | None = None,
+) -> float:
     """Add the gradient of the mean loss over all rows of the window; returns that loss.
 
     Args:
         window: batches of any sizes.
         precision: the `training.autocast` setting.
+        cache: stored outputs of the model's frozen layers.
     """
     rows = sum(len(batch["labels"]) for batch in window)
     total: Tensor | float = 0.0
     for batch in window:
-        with autocast(precision, batch["input_ids"].device):
+        with autocast(precision, batch["input_ids"].device), replay(cache, batch):
             output = model(batch["input_ids"], batch["attention_mask"], batch["labels"])
         # A short last batch must not weigh more than its rows.
         share = output.loss * (len(batch["labels"]) / rows)
@@ -119,6 +126,7 @@ def train(
     head_lr: float | None = None,
     save: Callable[[dict[str, Any]], None] | None = None,
     resume: Mapping[str, Any] | None = None,
+    cache: PrefixCache | None = None,
 ) -> TrainOutcome:
     """Train the prepared model and leave it with the values that were best on validation data.
 
@@ -136,12 +144,15 @@ def train(
         head_lr: the head's peak learning rate; default `config.head_lr`.
         save: called with the state every `config.checkpoint_every` steps.
         resume: such a state, to go on from.
+        cache: stored outputs of the frozen layers for all training texts; those layers, and their
+            dropout, do not run then.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
         CheckpointError: `resume` does not fit the prepared model.
     """
-    run = _Run(prepared, batches, config, lr, config.head_lr if head_lr is None else head_lr)
+    head_lr = config.head_lr if head_lr is None else head_lr
+    run = _Run(prepared, batches, config, lr, head_lr, cache)
     seed_everything(seed)
     flops = run.count_flops() if config.measure_flops else None
     if resume is not None:
@@ -160,8 +171,10 @@ class _Run:
         config: TrainingConfig,
         lr: float,
         head_lr: float,
+        cache: PrefixCache | None,
     ) -> None:
         self.prepared = prepared
+        self.cache = cache
         self.model: TextClassifier = prepared.model
         self.batches = batches
         self.config = config
@@ -199,7 +212,11 @@ class _Run:
         windows = list(itertools.islice(self.windows(), _STEPS_TO_CHOOSE_FROM))
         windows.sort(key=lambda window: sum(batch["input_ids"].numel() for batch in window))
         window = windows[len(windows) // 2]
-        return count_flops(self.model, lambda: accumulate(self.model, window, self.config.autocast))
+        return count_flops(self.model, lambda: self.accumulate(window))
+
+    def accumulate(self, window: list[dict[str, Tensor]]) -> float:
+        """Add the window's gradient; returns its loss."""
+        return accumulate(self.model, window, self.config.autocast, self.cache)
 
     def step(self, window: list[dict[str, Tensor]]) -> dict[str, float]:
         """One optimizer step; returns what is logged of it."""
@@ -209,7 +226,7 @@ class _Run:
             group["lr"] = group["peak_lr"] * factor
         synchronize(self.device)
         start = time.perf_counter()
-        loss = accumulate(self.model, window, self.config.autocast)
+        loss = self.accumulate(window)
         norm = None
         if config.clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)

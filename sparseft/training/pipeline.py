@@ -28,6 +28,7 @@ from sparseft.training.evaluate import Evaluation, evaluate
 from sparseft.training.head import warm_up_head
 from sparseft.training.loop import TrainOutcome, train
 from sparseft.training.outputs import save_trained, write_predictions
+from sparseft.training.prefix_cache import CacheOfRun, PrefixCache, build_for_run
 from sparseft.training.record import MetricsLog
 
 __all__ = ["RunOutcome", "TrainedRun", "execute", "run_folder"]
@@ -103,14 +104,15 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     tracker = _tracker(config, folder, mapping)
     summary: dict[str, Any] = {}
     try:
-        outcome = run.train(prepared, head_seconds, folder, tracker, store, saved)
+        cache = run.prefix_cache(prepared, saved)
+        outcome = run.train(prepared, head_seconds, folder, tracker, store, saved, cache)
         test = run.evaluate(prepared, run.test)
         delta_bytes = save_trained(config, data, prepared, outcome, test, folder)
         write_predictions(folder / "predictions.npz", data, test)
         if look is not None:
             look(TrainedRun(config, data, loaded, prepared, folder))
         result = run.result(
-            prepared, outcome, test, head_seconds, delta_bytes, where, mapping, digest
+            prepared, outcome, test, head_seconds, delta_bytes, where, mapping, digest, cache
         )
         result.save(folder / "result.json")
         store.remove()
@@ -223,6 +225,15 @@ class _Run:
                 break
         return batches
 
+    def prefix_cache(
+        self, prepared: Prepared, saved: tuple[dict[str, Any], Selection | None] | None
+    ) -> CacheOfRun:
+        """The cache that the configuration asks for, of training and validation texts."""
+        loaders = (self.train_batches, self.validation)
+        cache = build_for_run(prepared.model, loaders, self.config.training)
+        # What was paid before the run was stopped; building it again is not the run's own cost.
+        return cache if saved is None else replace(cache, seconds=saved[0]["cache_seconds"])
+
     def train(
         self,
         prepared: Prepared,
@@ -231,11 +242,16 @@ class _Run:
         tracker: Tracker | None,
         store: CheckpointStore,
         saved: tuple[dict[str, Any], Selection | None] | None,
+        cache: CacheOfRun,
     ) -> TrainOutcome:
         """Train on the training split, from the checkpoint where there is one."""
         config = self.config
         state = saved[0] if saved is not None else None
-        seconds = {"head_seconds": head_seconds, "analysis_seconds": prepared.analysis_seconds}
+        seconds = {
+            "head_seconds": head_seconds,
+            "analysis_seconds": prepared.analysis_seconds,
+            "cache_seconds": cache.seconds,
+        }
         # A method without a body tunes its head: each method tries as many learning rates.
         head_scale = 1.0 if prepared.body else config.lr_scale
 
@@ -247,7 +263,7 @@ class _Run:
             return train(
                 prepared,
                 self.train_batches,
-                lambda: self.evaluate(prepared, self.validation),
+                lambda: self.evaluate(prepared, self.validation, cache.cache),
                 config.training,
                 lr=config.lr,
                 head_lr=config.training.head_lr * head_scale,
@@ -256,15 +272,18 @@ class _Run:
                 log=log,
                 save=save,
                 resume=state,
+                cache=cache.cache,
             )
 
-    def evaluate(self, prepared: Prepared, batches: BatchLoader) -> Evaluation:
-        """Predict a split with the trained model."""
+    def evaluate(
+        self, prepared: Prepared, batches: BatchLoader, cache: PrefixCache | None = None
+    ) -> Evaluation:
+        """Predict a split with the trained model; the cache, where given, holds all its texts."""
         names = self.data.label_names
         outside = names.index(OUT_OF_SCOPE) if OUT_OF_SCOPE in names else None
         if self.data.multi_label:
             outside = None
-        return evaluate(prepared.model, batches, outside, self.config.training.autocast)
+        return evaluate(prepared.model, batches, outside, self.config.training.autocast, cache)
 
     def result(
         self,
@@ -276,6 +295,7 @@ class _Run:
         where: dict[str, Any],
         mapping: dict[str, Any],
         digest: str,
+        cache: CacheOfRun,
     ) -> Result:
         """The record of the run."""
         config, data, selection = self.config, self.data, prepared.selection
@@ -288,11 +308,16 @@ class _Run:
             seed=config.seed,
             metrics=test.metrics,
             validation=outcome.score,
-            seconds_to_best=outcome.seconds_to_best + head_seconds + prepared.analysis_seconds,
+            seconds_to_best=outcome.seconds_to_best
+            + head_seconds
+            + prepared.analysis_seconds
+            + cache.seconds,
             cost={
                 **outcome.cost,
                 "analysis_seconds": prepared.analysis_seconds,
                 "head_warmup_seconds": head_seconds,
+                "cache_seconds": cache.seconds,
+                "cache_bytes": cache.bytes,
                 "trainable_parameters": sum(p.numel() for p in trained),
                 "total_parameters": self.total_parameters,
                 "delta_bytes": delta_bytes,
@@ -318,6 +343,7 @@ class _Run:
             config_hash=digest,
             notes={
                 **prepared.notes,
+                **cache.notes,
                 "metric": self.metric,
                 "best_epoch": outcome.best_epoch,
                 "best_step": outcome.best_step,
