@@ -176,13 +176,27 @@ def _op_inputs(device: torch.device) -> dict[str, tuple[Any, ...]]:
         "unit_scores_": (
             torch.zeros(12, device=device), torch.zeros(8, device=device), dY, X, w, True, True,
         ),
+        "unit_scores_blocks": (*leaves, 4),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["unit_scores", "unit_scores_"])
+@pytest.mark.parametrize("name", ["unit_scores", "unit_scores_", "unit_scores_blocks"])
 def test_the_operations_keep_torchs_rules(name: str, device: torch.device) -> None:
     operation = getattr(torch.ops.sparseft, name).default
     torch.library.opcheck(operation, _op_inputs(device)[name])
+
+
+def test_they_compile_to_one_graph(device: torch.device) -> None:
+    dY, X = matrices(9, 12, 8, torch.float32, device, "plain", 0)
+    w = _weights(9, device)
+
+    def scores(dY: Tensor, X: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        rows = torch.zeros(12, device=dY.device)
+        unit_scores.accumulate_(dY, X, w, rows=rows)
+        return rows, unit_scores.columns(dY, X, w), unit_scores.blocks(dY, X, w, 2)
+
+    compiled = torch.compile(scores, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(dY, X, w), scores(dY, X, w))
 
 
 def test_offsets_beyond_two_to_the_31(device: torch.device, force: Any) -> None:

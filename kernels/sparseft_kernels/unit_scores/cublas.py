@@ -1,4 +1,4 @@
-"""Scores of blocks and elements as dense products of squares, in memory that does not grow with T.
+"""Scores of blocks (entries: edge 1) as dense products of squares, in memory that T does not set.
 
 Legend as in reference.py.
 """
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparseft_kernels.unit_scores import reference
 
-__all__ = ["blocks", "elements"]
+__all__ = ["blocks"]
 
 # Squares are wide copies of the activations: about this many of their numbers at a time.
 _CHUNK_NUMBERS = 1 << 25
@@ -24,8 +24,3 @@ def blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
         part = slice(start, start + step)
         total = total + reference.blocks(dY[part], X[part], w[part], edge)
     return total
-
-
-def elements(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
-    """As reference.elements, some tokens at a time."""
-    return blocks(dY, X, w, 1)

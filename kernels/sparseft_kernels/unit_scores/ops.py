@@ -201,7 +201,6 @@ def _add(
 
 
 # --- blocks and elements --------------------------------------------------------------------------
-# Compositions of torch's own operations, which bring their fake results and derivatives along.
 
 
 def blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
@@ -219,18 +218,8 @@ def blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
     Raises:
         KernelInputError: shapes, dtypes or devices that do not fit.
     """
-    _check(dY, X, w)
-    n, k = dY.shape[1], X.shape[1]
-    if edge < 1 or n % edge or k % edge:
-        raise KernelInputError(
-            f"expected sizes that are multiples of the block edge {edge}, got {n} and {k}; "
-            "choose an edge that divides both."
-        )
-    chosen = dispatch.decide(
-        problem.BLOCKS.name, dY.device, torch.promote_types(dY.dtype, X.dtype),
-        tokens=dY.shape[0], n=n, k=k, edge=edge,
-    )  # fmt: skip
-    return _PLAIN[chosen.implementation].blocks(dY, X, w, edge)
+    compute = _run_blocks if plainly(dY, X, w) else _blocks
+    return compute(dY, X, w, edge)
 
 
 def elements(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
@@ -241,9 +230,61 @@ def elements(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
     Returns:
         [n * k], row-major.
     """
+    return blocks(dY, X, w, 1)
+
+
+def _run_blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
     _check(dY, X, w)
-    chosen = dispatch.decide(
-        problem.ELEMENTS.name, dY.device, torch.promote_types(dY.dtype, X.dtype),
-        tokens=dY.shape[0], n=dY.shape[1], k=X.shape[1],
-    )  # fmt: skip
-    return _PLAIN[chosen.implementation].elements(dY, X, w)
+    sizes = {"tokens": dY.shape[0], "n": dY.shape[1], "k": X.shape[1]}
+    if edge < 1 or sizes["n"] % edge or sizes["k"] % edge:
+        raise KernelInputError(
+            f"expected sizes that are multiples of the block edge {edge}, got {sizes['n']} and "
+            f"{sizes['k']}; choose an edge that divides both."
+        )
+    dtype = torch.promote_types(dY.dtype, X.dtype)
+    if edge == 1:
+        chosen = dispatch.decide(problem.ELEMENTS.name, dY.device, dtype, **sizes)
+    else:
+        chosen = dispatch.decide(problem.BLOCKS.name, dY.device, dtype, **sizes, edge=edge)
+    return _PLAIN[chosen.implementation].blocks(dY, X, w, edge)
+
+
+@torch.library.custom_op("sparseft::unit_scores_blocks", mutates_args=())
+def _blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
+    return _run_blocks(dY, X, w, edge)
+
+
+@_blocks.register_fake
+def _(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
+    size = (dY.shape[1] // edge) * (X.shape[1] // edge)
+    return dY.new_empty(size, dtype=score_dtype(dY, X))
+
+
+def _blocks_backward(ctx: Any, to_blocks: Tensor) -> tuple[Tensor | None, ...]:
+    """With the energies A [T, n/b] and B [T, k/b] of a token's blocks, and the direction
+    G [n/b, k/b] of the result: the sum is w (A G) B, over all blocks of each token."""
+    dY, X, w = ctx.saved_tensors
+    edge, dtype = ctx.edge, score_dtype(dY, X)
+    y, x = (matrix.to(dtype).reshape(matrix.shape[0], -1, edge) for matrix in (dY, X))
+    A, B = y.square().sum(2), x.square().sum(2)  # [T, n/b], [T, k/b]
+    G = to_blocks.reshape(A.shape[1], B.shape[1])
+    weight = w.to(dtype)[:, None]
+    of_rows, of_columns = B @ G.t(), A @ G  # [T, n/b], [T, k/b]
+    return (
+        (2 * (weight * of_rows)[:, :, None] * y).reshape(dY.shape).to(dY.dtype)
+        if ctx.needs_input_grad[0]
+        else None,
+        (2 * (weight * of_columns)[:, :, None] * x).reshape(X.shape).to(X.dtype)
+        if ctx.needs_input_grad[1]
+        else None,
+        (A * of_rows).sum(1).to(w.dtype) if ctx.needs_input_grad[2] else None,
+        None,
+    )
+
+
+def _blocks_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    dY, X, w, ctx.edge = inputs
+    ctx.save_for_backward(dY, X, w)
+
+
+_blocks.register_autograd(_blocks_backward, setup_context=_blocks_context)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sparseft_kernels.masked_grad.reference import result_dtype, wide
 
-__all__ = ["blocks", "elements", "rows_and_columns", "score_dtype"]
+__all__ = ["blocks", "rows_and_columns", "score_dtype"]
 
 
 def score_dtype(dY: Tensor, X: Tensor) -> torch.dtype:
@@ -48,18 +48,14 @@ def rows_and_columns(
 
 
 def blocks(dY: Tensor, X: Tensor, w: Tensor, edge: int) -> Tensor:
-    """sum_t w[t] |dY[t, block row]|^2 |X[t, block column]|^2: flat [n/b * k/b]."""
+    """sum_t w[t] |dY[t, block row]|^2 |X[t, block column]|^2: flat [n/b * k/b].
+
+    For b = 1 these are the scores of the entries, as large as W itself: the one score that a
+    selection of single entries needs.
+    """
     dtype = score_dtype(dY, X)
     energy = _energies(wide(dY), edge) * w.to(dtype)[:, None]  # [T, n/b]
     return (energy.to(dtype).t() @ _energies(wide(X), edge).to(dtype)).reshape(-1)
-
-
-def elements(dY: Tensor, X: Tensor, w: Tensor) -> Tensor:
-    """sum_t w[t] dY[t, r]^2 X[t, c]^2 for every entry: flat [n * k].
-
-    The one score that is as large as W itself: a selection of single entries needs it.
-    """
-    return blocks(dY, X, w, 1)
 
 
 def _energies(matrix: Tensor, edge: int) -> Tensor:
