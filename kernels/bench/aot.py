@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +21,22 @@ from typing import Any
 
 from bench.cases import Case
 
-__all__ = ["ARCHITECTURES", "STACK_LIMIT", "Compiled", "compile_all", "jobs_for", "markdown"]
+__all__ = [
+    "ARCHITECTURES",
+    "STACK_LIMIT",
+    "Compiled",
+    "compile_all",
+    "jobs_for",
+    "markdown",
+    "save",
+    "summary",
+    "table_text",
+    "worst",
+    "write_table",
+]
 
 ARCHITECTURES = (80, 90)
+_BEGIN, _END = "<!-- table: ahead of time -->", "<!-- end of table -->"
 # Bytes a thread. Some dozens are spilled pointers, seldom read again; a thousand are a loop that
 # goes through local memory at every step.
 STACK_LIMIT = 256
@@ -239,6 +252,58 @@ def markdown(rows: Sequence[Compiled]) -> str:
         for row in worst(rows)
     ]
     return "\n".join(lines)
+
+
+def summary(kernels: Sequence[Mapping[str, Any]]) -> str:
+    """A short table of what `save` keeps: for each kernel the range over dtypes and settings."""
+    grouped: dict[tuple[str, str], dict[int, list[Mapping[str, Any]]]] = {}
+    for row in kernels:
+        places = grouped.setdefault((row["operation"], row["kernel"]), {})
+        places.setdefault(row["architecture"], []).append(row)
+    lines = [
+        "| operation | kernel | settings × dtypes "
+        + "".join(f"| sm_{a}: registers | stack bytes | shared KiB " for a in ARCHITECTURES)
+        + "|",
+        "|---|---|---|" + "---|---|---|" * len(ARCHITECTURES),
+    ]
+    for (operation, kernel), places in sorted(grouped.items()):
+        cells = [operation, f"`{kernel}`", str(max(len(rows) for rows in places.values()))]
+        for architecture in ARCHITECTURES:
+            rows = places.get(architecture, [])
+            cells += [
+                _range([row["registers"] for row in rows]),
+                _range([row["stack_bytes"] for row in rows]),
+                _range([round(row["shared_bytes"] / 1024) for row in rows]),
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _range(numbers: Sequence[int]) -> str:
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def write_table(document: Path, content: Mapping[str, Any]) -> None:
+    """Put the summary of a saved table between the marks in a document."""
+    from sparseft import files
+
+    before, rest = document.read_text(encoding="utf-8").split(_BEGIN)
+    after = rest.split(_END)[1]
+    table = table_text(content)
+    files.write_text(document, f"{before}{_BEGIN}\n{table}\n{_END}{after}")
+
+
+def table_text(content: Mapping[str, Any]) -> str:
+    """What stands between the marks."""
+    where = content["environment"]
+    failed = sum(bool(row["failure"]) for row in content["kernels"])
+    return (
+        f"{content['binaries']} binaries, {failed} failures; triton {where['triton']}, commit "
+        f"{where['commit'][:7]}.\n\n{summary(content['kernels'])}"
+    )
 
 
 def save(path: Path, rows: Sequence[Compiled]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def _aot(arguments: argparse.Namespace) -> int:
     print(aot.markdown(rows))
     if arguments.json is not None:
         aot.save(arguments.json, rows)
+        if arguments.document is not None:
+            aot.write_table(arguments.document, json.loads(arguments.json.read_text()))
     failed = [row for row in rows if row.failure]
     for row in failed:
         print(f"FAILED sm_{row.architecture} {row.case} {row.variant} {row.config}: {row.failure}")
@@ -175,6 +178,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--processes", type=int, default=2)
     one.add_argument("--stack", type=int, default=256, help="bytes a thread that are allowed")
     one.add_argument("--json", type=Path, help="write the whole table there")
+    one.add_argument("--document", type=Path, help="and its summary between the marks in there")
     for name, run, what in (
         ("run", _run, "verify and time the cases on the CUDA device"),
         ("verify", _verify, "verify them, without timing"),

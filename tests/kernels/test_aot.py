@@ -108,3 +108,21 @@ def test_every_kernel_compiles_with_every_setting() -> None:
     done = _aot(timeout=3500)
     failed = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
     assert done.returncode == 0, "\n".join(failed) + done.stderr[-2000:]
+
+
+def test_the_committed_table_is_what_the_document_shows() -> None:
+    root = Path(__file__).resolve().parents[2]
+    content = json.loads((root / "experiments/kernels/results/aot.json").read_text())
+    assert aot.table_text(content) in (root / "docs/benchmarks.md").read_text()
+    assert [row for row in content["kernels"] if row["failure"]] == []
+
+
+def test_a_table_is_written_between_its_marks(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    document.write_text("a\n<!-- table: ahead of time -->\nold\n<!-- end of table -->\nb\n")
+    rows = [_row(16, 40), _row(32, 50)]
+    aot.save(tmp_path / "aot.json", rows)
+    aot.write_table(document, json.loads((tmp_path / "aot.json").read_text()))
+    text = document.read_text()
+    assert text.startswith("a\n") and text.endswith("b\n") and "old" not in text
+    assert "| an.op | `k` | 2 |  |  |  | 40 to 50 | 0 | 1 |" in text
