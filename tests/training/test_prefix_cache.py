@@ -251,3 +251,19 @@ def test_a_step_from_the_cache_costs_fewer_flops() -> None:
     # Forward through 3 layers and backward through 2, without the lowest one's input gradient:
     # a third of a forward of about 7 parts is saved.
     assert 5.5 / 7 < stored / without < 6.5 / 7
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("where", ["memory", "folder"])
+@pytest.mark.parametrize("method", _METHODS)
+def test_on_a_gpu_it_is_equal_to_rounding(method: str, where: str, tmp_path: Path) -> None:
+    prepared = _prepared("bert", method)
+    model = prepared.model.cuda()
+    batches = [{key: value.cuda() for key, value in b.items()} for b in _batches("bert")]
+    place = where if where == "memory" else tmp_path
+    cache = PrefixCache.build(model, batches, where=place, progress="off")
+    for batch in batches:
+        with cache.replay(batch):
+            found = model(**batch).loss
+        torch.testing.assert_close(found, model(**batch).loss, rtol=1e-3, atol=1e-4)
+        assert cache.states(batch).device.type == "cuda"
