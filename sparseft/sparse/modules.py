@@ -60,12 +60,15 @@ class SparseModule(nn.Module):
         self.sparse_disabled = False
         self.mark_written()
 
-    def mark_written(self) -> None:
-        """Note that the weight holds the compact values as they are now."""
-        register(self.sparse_values, self)
-        if self.sparse_bias is not None:
-            register(self.sparse_bias, self)
-        self._sparse_written = (_stamp(self.sparse_values), _stamp(self.sparse_bias))
+    def mark_written(self, values: Tensor | None = None) -> None:
+        """Note that the weight holds the compact values (or those given) as they are now."""
+        stamps = [_stamp(self.sparse_values), _stamp(self.sparse_bias)]
+        for place, own in enumerate((self.sparse_values, self.sparse_bias)):
+            if own is not None:
+                register(own, self)
+            if values is not None and own is not values:
+                stamps[place] = self._sparse_written[place]
+        self._sparse_written = (stamps[0], stamps[1])
 
     def destination(self, values: Tensor) -> Entries | None:
         """Where an optimizer may write `values` (one of ours) through; nowhere while disabled."""

@@ -34,8 +34,8 @@ class Owner(Protocol):
     def destination(self, values: Tensor) -> Entries | None:
         """Where `values` may be written now; None while they are to stay out of the weight."""
 
-    def mark_written(self) -> None:
-        """Note that the weight holds the compact values as they are now."""
+    def mark_written(self, values: Tensor | None = None) -> None:
+        """Note that the weight holds the compact values (or those given) as they are now."""
 
 
 # Tied modules own the same values.

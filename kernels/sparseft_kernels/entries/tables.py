@@ -71,7 +71,7 @@ def tensor_table(
         entries: where the values stand, or None for values that stand in no weight.
     """
     zeros = [0] * len(count)
-    addresses = [fields[name] for name in _ALIGNED if name in fields]
+    addresses = [fields.get(name, zeros) for name in _ALIGNED]
     aligned = [int(not any(a & 15 for a in row)) for row in zip(*addresses, strict=True)]
     columns = {**dict.fromkeys(_OWN, zeros), **fields, "count": count, "aligned": aligned}
     own = zip(*(columns[name] for name in _OWN), strict=True)

@@ -16,10 +16,10 @@ from sparseft_kernels import dispatch
 from sparseft_kernels.entries import STRUCTURES, Entries, check_entries
 from sparseft_kernels.entries.layout import check_compact
 from sparseft_kernels.errors import KernelInputError
-from sparseft_kernels.sparse_adamw import problem, reference
+from sparseft_kernels.sparse_adamw import reference
 from sparseft_kernels.sparse_adamw.common import AdamWOptions, Common, SGDOptions
 
-__all__ = ["adamw_", "sgd_"]
+__all__ = ["adamw_", "decide", "sgd_"]
 
 _OPTIONS = 5  # numbers of a group
 _WEIGHTS = (torch.bfloat16, torch.float16, torch.float32)
@@ -231,15 +231,23 @@ def _changed(
     torch.autograd.graph.increment_version([tensor for tensor in tensors if tensor is not None])
 
 
-def _decide(name: str, values: Sequence[Tensor], common: Common) -> dispatch.Decision:
+def decide(
+    name: str, values: Sequence[Tensor], entries: Sequence[Entries | None]
+) -> dispatch.Decision:
+    """Which implementation an update of these tensors takes; they share one device.
+
+    Args:
+        name: "adamw" or "sgd".
+        values, entries: as for `adamw_`.
+    """
     counts = [tensor.numel() for tensor in values]
     written = sum(
         count * one.weight.element_size()
-        for count, one in zip(counts, common.entries, strict=True)
+        for count, one in zip(counts, entries, strict=True)
         if one is not None
     )
     return dispatch.decide(
-        name, values[0].device, torch.float32,
+        f"sparse_adamw.{name}", values[0].device, torch.float32,
         tensors=len(values), values=sum(counts), weight_bytes=written,
     )  # fmt: skip
 
@@ -250,7 +258,7 @@ def _run_adamw(
 ) -> None:  # fmt: skip
     if not values:
         return
-    chosen = _decide(problem.ADAMW.name, values, common)
+    chosen = decide("adamw", values, common.entries)
     if chosen.implementation == "triton":
         from sparseft_kernels.sparse_adamw import triton_kernel
 
@@ -267,7 +275,7 @@ def _run_sgd(
 ) -> None:  # fmt: skip
     if not values:
         return
-    chosen = _decide(problem.SGD.name, values, common)
+    chosen = decide("sgd", values, common.entries)
     if chosen.implementation == "triton":
         from sparseft_kernels.sparse_adamw import triton_kernel
 

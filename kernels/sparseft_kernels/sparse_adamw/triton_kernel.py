@@ -235,7 +235,7 @@ def _adamw_chunk(
     g = _gradient(table, tensor, e, inside, clip, CLIP, WHOLE)
     p = tl.load(value, mask=inside, other=0.0)
     m = tl.load(exp_avg, mask=inside, other=0.0)
-    v = tl.load(exp_avg_sq, mask=inside, other=0.0)
+    v = tl.load(exp_avg_sq, mask=inside, other=1.0)  # 1: nothing is divided by 0 beyond the end
     m = m + (g - m) * tl.load(term + 1)
     v = v * tl.load(term + 2) + (g * g) * tl.load(term + 3)
     below = tl.sqrt_rn(v) * tl.load(term + 5) + tl.load(term + 6)
