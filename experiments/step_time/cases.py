@@ -91,6 +91,7 @@ class Update:
     Parameters in bfloat16 get float32 masters (`masters=True`): one foreach copy widens their
     gradients, the clipping and the fused AdamW work on float32, one foreach copy writes the
     weights back. Without masters, AdamW and its moments are in the parameters' own precision.
+    The sparse method's optimizer clips by itself, with the coefficient on the device.
     """
 
     def __init__(
@@ -100,15 +101,19 @@ class Update:
         self._masters = [nn.Parameter(p.detach().float()) for p in self._narrow]
         narrow = set(map(id, self._narrow))
         self._trained = [*self._masters, *(p for p in parameters if id(p) not in narrow)]
-        kind = SparseAdamW if sparse else torch.optim.AdamW
-        self.optimizer = kind(
-            self._trained,
-            lr=LEARNING_RATE,
-            weight_decay=0.0,
-            fused=True,
+        self._clip = not sparse
+        options: dict[str, Any] = {
+            "lr": LEARNING_RATE,
+            "weight_decay": 0.0,
+            "fused": True,
             # Step counts on the device, as a CUDA graph needs them.
-            capturable=parameters[0].device.type == "cuda",
-        )
+            "capturable": parameters[0].device.type == "cuda",
+        }
+        self.optimizer: torch.optim.Optimizer
+        if sparse:
+            self.optimizer = SparseAdamW(self._trained, **options, max_grad_norm=CLIP_NORM)
+        else:
+            self.optimizer = torch.optim.AdamW(self._trained, **options)
 
     def __call__(self) -> None:
         """Use up the gradients."""
@@ -123,7 +128,8 @@ class Update:
             torch._foreach_copy_([m.grad for _, m in pairs], [w.grad for w, _ in pairs])
             for weight, _ in pairs:
                 weight.grad = None
-        nn.utils.clip_grad_norm_(self._trained, CLIP_NORM, foreach=True)
+        if self._clip:
+            nn.utils.clip_grad_norm_(self._trained, CLIP_NORM, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if pairs:

@@ -305,6 +305,18 @@ def test_no_step_waits_for_the_device(program: Program, model: str) -> None:
         assert looks.seen == [], name
 
 
+def test_both_optimizers_clip_alike(program: Program) -> None:
+    first, second = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+    for parameter, sparse in ((first, False), (second, True)):
+        update = program.cases.Update([parameter], sparse=sparse)
+        for size in (100.0, 0.1):  # without clipping the first gradient would drown the second
+            parameter.grad = torch.tensor([size, -size, 0.0])
+            update()
+    assert torch.equal(first, second)
+    step = program.cases.LEARNING_RATE * torch.tensor([1.0, -1.0, 0.0])
+    assert not torch.allclose(-first, 2 * step, rtol=1e-3)
+
+
 def test_masters_keep_what_bfloat16_cannot_show(program: Program) -> None:
     weight = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
     update = program.cases.Update([weight], sparse=False)
