@@ -15,7 +15,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from sparseft_kernels.errors import KernelInputError
 
-__all__ = ["check_index", "check_matrices", "index_dtype", "require"]
+__all__ = ["check_index", "check_matrices", "check_target", "index_dtype", "require"]
 
 CHECK_VARIABLE = "SPARSEFT_KERNELS_CHECK"
 _INT32_LIMIT = 2**31
@@ -89,3 +89,23 @@ def check_index(index: Tensor, limit: int, what: str) -> None:
             "the index belongs to another weight.",
         )
     _good[index] = (index._version, limit)
+
+
+def check_target(
+    out: Tensor, name: str, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> None:
+    """A tensor to add results to: contiguous, of this shape, dtype and device.
+
+    Raises:
+        KernelInputError: it is not.
+    """
+    if (
+        tuple(out.shape) != shape
+        or out.dtype != dtype
+        or out.device != device
+        or not out.is_contiguous()
+    ):
+        raise KernelInputError(
+            f"expected `{name}` as a contiguous {dtype} tensor of shape {shape} on {device}, got "
+            f"{out.dtype} {tuple(out.shape)} on {out.device}; allocate it so."
+        )

@@ -176,6 +176,22 @@ def test_splitting_the_tokens_repeats_to_the_bit(device: torch.device, force: An
     assert torch.equal(masked_grad.elements(dY, X, flat), masked_grad.elements(dY, X, flat))
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_an_index_may_be_a_view(implementation: str, device: torch.device, force: Any) -> None:
+    force(implementation)
+    dY, X = matrices(20, 64, 64, torch.bfloat16, device, "plain", 0)
+    dense = dY.double().t() @ X.double()
+    index = torch.arange(16, device=device)[::3]
+    assert not index.is_contiguous()
+    assert relative_rms(masked_grad.rows(dY, X, index)[0], dense[index]) < 2e-6
+    blocks = masked_grad.blocks([dY, dY], X, [index, index], 16)
+    assert relative_rms(blocks, torch.cat([_tiles(dense, 16)[index]] * 2)) < 2e-6
+    entries = torch.arange(4096, device=device)[5::7]
+    for flat in (index, entries):  # few entries and many go different ways
+        found = masked_grad.elements(dY, X, flat)
+        assert relative_rms(found, dense.reshape(-1)[flat]) < 2e-6
+
+
 @pytest.mark.parametrize("configuration", [0, 1, 2, 3])
 def test_every_kernel_configuration_is_right(configuration: int, device: torch.device) -> None:
     from sparseft_kernels import operations

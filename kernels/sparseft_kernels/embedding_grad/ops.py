@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparseft_kernels import dispatch
-from sparseft_kernels.checks import check_index
+from sparseft_kernels.checks import check_index, check_target
 from sparseft_kernels.eager import plainly
 from sparseft_kernels.embedding_grad import problem, reference
 from sparseft_kernels.errors import KernelInputError
@@ -109,13 +109,5 @@ _rows.register_autograd(_rows_backward, setup_context=_rows_context)
 @torch.library.custom_op("sparseft::embedding_grad_rows_", mutates_args=("out",))
 def _rows_add(out: Tensor, dY: Tensor, ids: Tensor, index: Tensor) -> None:
     _check(dY, ids, index)
-    shape, dtype = (index.numel(), dY.shape[1]), result_dtype(dY.dtype)
-    if not (
-        tuple(out.shape) == shape and out.dtype == dtype and out.is_contiguous()
-        and out.device == dY.device
-    ):  # fmt: skip
-        raise KernelInputError(
-            f"expected `into` as a contiguous {dtype} tensor of shape {shape} on {dY.device}, got "
-            f"{out.dtype} {tuple(out.shape)} on {out.device}; allocate it so."
-        )
+    check_target(out, "into", (index.numel(), dY.shape[1]), result_dtype(dY.dtype), dY.device)
     _run(dY, ids, index, out)

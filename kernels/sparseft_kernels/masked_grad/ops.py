@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparseft_kernels import dispatch
-from sparseft_kernels.checks import check_index, check_matrices, require
+from sparseft_kernels.checks import check_index, check_matrices, check_target, require
 from sparseft_kernels.eager import plainly
 from sparseft_kernels.errors import KernelInputError
 from sparseft_kernels.masked_grad import cublas, problem, reference
@@ -434,10 +434,4 @@ def _elements_add(out: Tensor, dY: Tensor, X: Tensor, index: Tensor) -> None:
 
 
 def _check_into(out: Tensor, shape: tuple[int, ...], like: Tensor) -> None:
-    dtype = result_dtype(like.dtype)
-    require(
-        tuple(out.shape) == shape and out.dtype == dtype and out.is_contiguous()
-        and out.device == like.device,
-        f"expected `into` as a contiguous {dtype} tensor of shape {shape} on {like.device}, got "
-        f"{out.dtype} {tuple(out.shape)} on {out.device}; allocate it so.",
-    )  # fmt: skip
+    check_target(out, "into", shape, result_dtype(like.dtype), like.device)

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from sparseft_kernels.device import multiprocessors, on_device, widen
+from sparseft_kernels.tokens.triton_kernel import needs_64_bits, token_offsets
 
 __all__ = ["blocks", "columns", "elements", "rows"]
 
@@ -38,16 +39,6 @@ def _dot(a, b, total, PRECISION: tl.constexpr, WIDEN: tl.constexpr):
     if WIDEN:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(tl.trans(a), b, total, input_precision=PRECISION)
-
-
-@triton.jit
-def _offsets(step, feature, stride_t, stride_f, WIDE: tl.constexpr):
-    """[BT, features] from the first token of a step; 32 bits halve the registers they take."""
-    if WIDE:
-        step, feature = step.to(tl.int64), feature.to(tl.int64)
-    else:
-        step, feature = step.to(tl.int32), feature.to(tl.int32)
-    return step[:, None] * stride_t + feature[None, :] * stride_f
 
 
 @triton.jit
@@ -75,8 +66,8 @@ def gathered_product(
     step = tl.arange(0, BT)  # [BT]
     first = split * split_tokens
     last = tl.minimum(first + split_tokens, T)
-    A_offsets = _offsets(step, feature, stride_At, stride_Af, WIDE)  # [BT, BM]
-    B_offsets = _offsets(step, j, stride_Bt, stride_Bf, WIDE)  # [BT, BN]
+    A_offsets = token_offsets(step, feature, stride_At, stride_Af, WIDE)  # [BT, BM]
+    B_offsets = token_offsets(step, j, stride_Bt, stride_Bf, WIDE)  # [BT, BN]
     A += first.to(tl.int64) * stride_At
     B += first.to(tl.int64) * stride_Bt
     total = tl.zeros((BM, BN), tl.float32)
@@ -132,8 +123,8 @@ def grouped_blocks(
     dY += block_row * EDGE * stride_f
     X += block_column * EDGE * stride_Xf
     step = tl.arange(0, BT)  # [BT]
-    dY_offsets = _offsets(step, edge, stride_t, stride_f, WIDE)  # [BT, b]
-    X_offsets = _offsets(step, edge, stride_Xt, stride_Xf, WIDE)  # [BT, b]
+    dY_offsets = token_offsets(step, edge, stride_t, stride_f, WIDE)  # [BT, b]
+    X_offsets = token_offsets(step, edge, stride_Xt, stride_Xf, WIDE)  # [BT, b]
     first = split * split_tokens
     last = tl.minimum(first + split_tokens, T)
     dY += first.to(tl.int64) * stride_t
@@ -168,8 +159,8 @@ def tile_elements(
         row, column = tile // tiles_n * BM, tile % tiles_n * BN
         i, j = row + tl.arange(0, BM), column + tl.arange(0, BN)
         step = tl.arange(0, BT)  # [BT]
-        dY_offsets = _offsets(step, i, stride_Yt, stride_Yf, WIDE)  # [BT, BM]
-        X_offsets = _offsets(step, j, stride_Xt, stride_Xf, WIDE)  # [BT, BN]
+        dY_offsets = token_offsets(step, i, stride_Yt, stride_Yf, WIDE)  # [BT, BM]
+        X_offsets = token_offsets(step, j, stride_Xt, stride_Xf, WIDE)  # [BT, BN]
         first = split * split_tokens
         last = tl.minimum(first + split_tokens, T)
         dY += first.to(tl.int64) * stride_Yt
@@ -208,8 +199,8 @@ def direct_elements(
     number = tl.load(index + e, mask=e < m, other=0).to(tl.int64)
     row = number // k
     step = tl.arange(0, BT)  # [BT]
-    dY_offsets = _offsets(step, row, stride_Yt, stride_Yf, WIDE)  # [BT, BE]
-    X_offsets = _offsets(step, number - row * k, stride_Xt, stride_Xf, WIDE)  # [BT, BE]
+    dY_offsets = token_offsets(step, row, stride_Yt, stride_Yf, WIDE)  # [BT, BE]
+    X_offsets = token_offsets(step, number - row * k, stride_Xt, stride_Xf, WIDE)  # [BT, BE]
     first = split * split_tokens
     last = tl.minimum(first + split_tokens, T)
     dY += first.to(tl.int64) * stride_Yt
@@ -267,6 +258,7 @@ def _product(
     sums = A.new_empty(m if bias else 0, dtype=torch.float32) if into is None else into[1]
     if m == 0 or k == 0:
         return out, sums
+    index = None if index is None else index.contiguous()
     BM, BN, BT = config["BM"], config["BN"], config["BT"]
     tiles = triton.cdiv(m, BM) * triton.cdiv(k, BN)
     splits, split_tokens = _splits(tokens, tiles, BT, A)
@@ -279,7 +271,7 @@ def _product(
             A, B, index, target, bias_target,
             tokens, m, k, A.stride(0), A.stride(1), B.stride(0), B.stride(1), split_tokens,
             GATHER=index is not None, BIAS=bias, ACCUMULATE=into is not None and splits == 1,
-            PRECISION=_precision(A), WIDEN=widen(A), WIDE=_wide(BT, A, B),
+            PRECISION=_precision(A), WIDEN=widen(A), WIDE=needs_64_bits(BT, None, A, B),
             BM=BM, BN=BN, BT=BT, GROUP=config["GROUP"],
             num_warps=config["num_warps"], num_stages=config["num_stages"],
         )  # fmt: skip
@@ -313,7 +305,7 @@ def _blocks(
 ) -> None:  # fmt: skip
     m, tokens = out.shape[0], X.shape[0]
     ends = [sum(part.numel() for part in index[: i + 1]) for i in range(_MATRICES - 1)]
-    padding = _MATRICES - len(dY)
+    padding, index = _MATRICES - len(dY), [part.contiguous() for part in index]
     matrices, parts = [*dY, *[dY[0]] * padding], [*index, *[index[0]] * padding]
     BT = config["BT"]
     splits, split_tokens = _splits(tokens, m, BT, X)
@@ -326,7 +318,7 @@ def _blocks(
             *(a.stride(0) for a in matrices), *(a.stride(1) for a in matrices),
             X, target, tokens, m, X.shape[1] // edge, X.stride(0), X.stride(1), split_tokens,
             ACCUMULATE=accumulate and splits == 1, PRECISION=_precision(X), WIDEN=widen(X),
-            WIDE=_wide(BT, X, *dY), EDGE=edge, BT=BT,
+            WIDE=needs_64_bits(BT, None, X, *dY), EDGE=edge, BT=BT,
             num_warps=config["num_warps"], num_stages=config["num_stages"],
         )  # fmt: skip
         if splits > 1:
@@ -341,6 +333,7 @@ def elements(
     out = X.new_empty(m, dtype=torch.float32) if into is None else into
     if m == 0:
         return out
+    entries = index.contiguous()
     BT, BE = config["BT"], config["BE"]
     direct = bool(config.get("DIRECT", 0))
     BM, BN = config.get("BM", 1), config.get("BN", 1)
@@ -353,16 +346,16 @@ def elements(
     with on_device(X):
         if direct:
             direct_elements[(tiles, splits)](
-                dY, X, index, target, tokens, m, k, *strides, split_tokens,
-                ACCUMULATE=accumulate, WIDE=_wide(BT, X, dY), BE=BE, BT=BT, **launch,
+                dY, X, entries, target, tokens, m, k, *strides, split_tokens,
+                ACCUMULATE=accumulate, WIDE=needs_64_bits(BT, None, X, dY), BE=BE, BT=BT, **launch,
             )  # fmt: skip
         else:
             order, tile_start = _by_tile(index, dY.shape[1], k, BM, BN)
             tile_elements[(tiles, splits)](
-                dY, X, index, order, tile_start, target,
+                dY, X, entries, order, tile_start, target,
                 tokens, m, dY.shape[1], k, *strides, split_tokens,
                 ACCUMULATE=accumulate, PRECISION=_precision(X), WIDEN=widen(X),
-                WIDE=_wide(BT, X, dY), BM=BM, BN=BN, BT=BT, BE=BE,
+                WIDE=needs_64_bits(BT, None, X, dY), BM=BM, BN=BN, BT=BT, BE=BE,
                 **launch,
             )  # fmt: skip
         if splits > 1:
@@ -411,8 +404,3 @@ def _precision(like: Tensor) -> str:
     """What torch's own float32 products do on this device: full float32 unless told otherwise."""
     exact = like.dtype != torch.float32 or torch.get_float32_matmul_precision() == "highest"
     return "ieee" if exact else "tf32"
-
-
-def _wide(BT: int, *matrices: Tensor) -> bool:
-    """Whether offsets from the first token of a step need more than 32 bits."""
-    return any(BT * abs(a.stride(0)) + a.shape[1] * abs(a.stride(1)) >= 2**31 for a in matrices)

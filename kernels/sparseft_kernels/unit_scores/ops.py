@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparseft_kernels import dispatch
-from sparseft_kernels.checks import require
+from sparseft_kernels.checks import check_target, require
 from sparseft_kernels.eager import plainly
 from sparseft_kernels.errors import KernelInputError
 from sparseft_kernels.unit_scores import cublas, problem, reference
@@ -189,14 +189,8 @@ def _add(
     for name, out, wanted, size in (
         ("rows", row_out, rows, dY.shape[1]), ("columns", column_out, columns, X.shape[1])
     ):  # fmt: skip
-        if wanted and not (
-            tuple(out.shape) == (size,) and out.dtype == dtype and out.is_contiguous()
-            and out.device == dY.device
-        ):  # fmt: skip
-            raise KernelInputError(
-                f"expected `{name}` as a contiguous {dtype} tensor of shape ({size},) on "
-                f"{dY.device}, got {out.dtype} {tuple(out.shape)} on {out.device}; allocate it so."
-            )
+        if wanted:
+            check_target(out, name, (size,), dtype, dY.device)
     _run(dY, X, w, rows, columns, (row_out, column_out))
 
 

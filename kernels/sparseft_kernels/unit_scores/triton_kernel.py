@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from sparseft_kernels.device import multiprocessors, on_device
+from sparseft_kernels.tokens.triton_kernel import needs_64_bits, token_offsets
 
 __all__ = ["rows_and_columns"]
 
@@ -32,16 +33,6 @@ Config = Mapping[str, int]
 # A program of fewer tokens leaves more bytes of partial sums than it reads of activations.
 _FEWEST_TOKENS = 8
 _ADD_SPLITS, _ADD_FEATURES = 32, 64
-
-
-@triton.jit
-def _offsets(step, feature, stride_t, stride_f, WIDE: tl.constexpr):
-    """[BT, features] from the first token of a step; 32 bits halve the registers they take."""
-    if WIDE:
-        step, feature = step.to(tl.int64), feature.to(tl.int64)
-    else:
-        step, feature = step.to(tl.int32), feature.to(tl.int32)
-    return step[:, None] * stride_t + feature[None, :] * stride_f
 
 
 @triton.jit
@@ -62,8 +53,8 @@ def whole_rows(
     r, c, step = tl.arange(0, BN), tl.arange(0, BK), tl.arange(0, BT)
     first = split * split_tokens
     last = tl.minimum(first + split_tokens, T)
-    dY_offsets = _offsets(step, r, stride_Yt, stride_Yf, WIDE)  # [BT, BN]
-    X_offsets = _offsets(step, c, stride_Xt, stride_Xf, WIDE)  # [BT, BK]
+    dY_offsets = token_offsets(step, r, stride_Yt, stride_Yf, WIDE)  # [BT, BN]
+    X_offsets = token_offsets(step, c, stride_Xt, stride_Xf, WIDE)  # [BT, BK]
     dY += first.to(tl.int64) * stride_Yt
     X += first.to(tl.int64) * stride_Xt
     w += first.to(tl.int64) * stride_w
@@ -128,8 +119,8 @@ def feature_tiles(
     f, step = tl.arange(0, BF), tl.arange(0, BT)
     first = split * split_tokens
     last = tl.minimum(first + split_tokens, T)
-    dY_offsets = _offsets(step, f, stride_Yt, stride_Yf, WIDE)  # [BT, BF]
-    X_offsets = _offsets(step, f, stride_Xt, stride_Xf, WIDE)  # [BT, BF]
+    dY_offsets = token_offsets(step, f, stride_Yt, stride_Yf, WIDE)  # [BT, BF]
+    X_offsets = token_offsets(step, f, stride_Xt, stride_Xf, WIDE)  # [BT, BF]
     dY += first.to(tl.int64) * stride_Yt
     X += first.to(tl.int64) * stride_Xt
     w += first.to(tl.int64) * stride_w
@@ -209,14 +200,14 @@ def rows_and_columns(
             BN, BK = triton.next_power_of_2(n), triton.next_power_of_2(k)
             whole_rows[(splits,)](
                 dY, X, w, partial, tokens, n, k, *strides, split_tokens, width,
-                ROWS=rows, COLUMNS=columns, WIDE=_wide(BT, max(BN, BK), dY, X),
+                ROWS=rows, COLUMNS=columns, WIDE=needs_64_bits(BT, max(BN, BK), dY, X),
                 BT=BT, BN=BN, BK=BK, STAGES=config["num_stages"], num_warps=warps,
             )  # fmt: skip
         else:
             BF = config["BF"]
             feature_tiles[(splits,)](
                 dY, X, w, partial, tokens, n, k, *strides, split_tokens, width,
-                ROWS=rows, COLUMNS=columns, WIDE=_wide(BT, BF, dY, X), BT=BT, BF=BF,
+                ROWS=rows, COLUMNS=columns, WIDE=needs_64_bits(BT, BF, dY, X), BT=BT, BF=BF,
                 num_warps=warps, num_stages=config["num_stages"],
             )  # fmt: skip
         tiles = sum(triton.cdiv(size, _ADD_FEATURES) for size in (n * rows, k * columns))
@@ -234,8 +225,3 @@ def _splits(tokens: int, BT: int, programs: int, like: Tensor) -> tuple[int, int
     split_tokens = max(triton.cdiv(tokens, wanted), _FEWEST_TOKENS)
     split_tokens = triton.cdiv(split_tokens, BT) * BT
     return triton.cdiv(tokens, split_tokens), split_tokens
-
-
-def _wide(BT: int, BF: int, *matrices: Tensor) -> bool:
-    """Whether offsets from the first token of a step need more than 32 bits."""
-    return any(BT * abs(a.stride(0)) + BF * abs(a.stride(1)) >= 2**31 for a in matrices)
