@@ -75,9 +75,11 @@ docs: $(VENV)/.dev
 # In the Python at hand: machines with a GPU bring their own build of torch. Each call goes on where the
 # last one stopped, for at most SECONDS; all calls together take TOTAL. `make gpu SECONDS=540` fits into
 # ten minutes. Status 3, "there is more to do", is no error.
+# A copy without git is told its commit: make gpu COMMIT=...
 SECONDS = 1140
 TOTAL   = 1140
-GPU = PYTHONPATH=.:kernels $(PYTHON) -m bench gpu --seconds $(SECONDS) --total $(TOTAL)
+COMMIT  =
+GPU = SPARSEFT_COMMIT=$(COMMIT) PYTHONPATH=.:kernels $(PYTHON) -m bench gpu --seconds $(SECONDS) --total $(TOTAL)
 
 gpu:
 	@$(GPU) || test $$? -eq 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 from functools import lru_cache
 from pathlib import Path
@@ -44,10 +45,15 @@ def code_of(operation: str) -> str:
 
 @lru_cache(maxsize=4)
 def environment(device: torch.device | None) -> dict[str, Any]:
-    """Commit, versions, and the device with its driver."""
+    """Commit, versions, and the device.
+
+    A copy of the code without its git history can be told its commit by SPARSEFT_COMMIT.
+    """
     on_cuda = device is not None and device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_cuda else platform.machine()
     found = run_environment(name, torch.get_num_threads())
+    if found["commit"] == "unknown":
+        found["commit"] = os.environ.get("SPARSEFT_COMMIT") or "unknown"
     return {**found, "cuda": torch.version.cuda, "peft": _version("peft")}
 
 

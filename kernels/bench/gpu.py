@@ -145,7 +145,8 @@ def _tests(python: str) -> list[Stage]:
     """One stage for each file, so that a call that ends early loses little."""
     absent = [name for name in _NEEDED_BY_TESTS if importlib.util.find_spec(name) is None]
     missing = f"{', '.join(absent)} not installed" if absent else ""
-    parallel = ["-n", "8"] if importlib.util.find_spec("xdist") is not None else []
+    workers = min(8, os.cpu_count() or 1)
+    parallel = ["-n", str(workers)] if importlib.util.find_spec("xdist") and workers > 1 else []
     found = []
     for path in (
         ROOT / "tests" / "sparse" / "test_gpu.py",
