@@ -18,6 +18,9 @@ from sparseft_kernels.entries import Entries, read, write
 
 __all__ = ["SparseEmbedding", "SparseLinear", "SparseModule"]
 
+# What no values have been stamped with.
+_NEVER = ((0, -1), (0, -1))
+
 
 def _stamp(values: Tensor | None) -> tuple[int, int]:
     # In-place changes raise the version (for fused optimizers see registry); assignment of a new
@@ -58,16 +61,18 @@ class SparseModule(nn.Module):
         )
         self.sparse_plan, self.sparse_base = plan, (base, base_bias)
         self.sparse_disabled = False
+        self._sparse_written = _NEVER
         self.mark_written()
 
     def mark_written(self, values: Tensor | None = None) -> None:
         """Note that the weight holds the compact values (or those given) as they are now."""
-        stamps = [_stamp(self.sparse_values), _stamp(self.sparse_bias)]
+        stamps = list(self._sparse_written)
         for place, own in enumerate((self.sparse_values, self.sparse_bias)):
-            if own is not None:
-                register(own, self)
-            if values is not None and own is not values:
-                stamps[place] = self._sparse_written[place]
+            if values is None or own is values:
+                stamp = _stamp(own)
+                if own is not None and stamp[0] != stamps[place][0]:
+                    register(own, self)
+                stamps[place] = stamp
         self._sparse_written = (stamps[0], stamps[1])
 
     def destination(self, values: Tensor) -> Entries | None:
@@ -95,10 +100,11 @@ class SparseModule(nn.Module):
         """Copy the compact values into the weight, unless the delta is disabled."""
         if self.sparse_disabled:
             return
-        self.sparse_plan.write(self.weight, self.sparse_values)
-        if self.sparse_bias is not None:
+        plan, bias_values = self.sparse_plan, self.sparse_bias
+        plan.write(self.weight, self.sparse_values)
+        if bias_values is not None:
             assert self.bias is not None
-            write(*self.sparse_plan.bias_entries(self.bias), self.sparse_bias)
+            write(*plan.bias_entries(self.bias), bias_values)
         self.mark_written()
 
     def base(self) -> Iterator[tuple[Entries, Tensor]]:
@@ -135,9 +141,10 @@ class SparseModule(nn.Module):
         super().__setstate__(state)
         # A copy owns its values from the start, for optimizers that never see a forward of ours (a
         # compiled one); whether its weight holds them is for the first forward to see.
+        self._sparse_written = _NEVER
         if self._parameters.get("sparse_values") is not None:
             self.mark_written()
-        self._sparse_written = ((0, -1), (0, -1))
+        self._sparse_written = _NEVER
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         result = super()._apply(fn, recurse)
