@@ -50,7 +50,8 @@ def _targets() -> list[_Target]:
         return _Target(text, _ratio, method, other, 1.0)
 
     def lighter(method: str, other: str, limit: float) -> _Target:
-        text = f"{METHODS[method].label}: peak memory at most {limit:g} of {METHODS[other].label}'s"
+        share = "" if limit == 1 else f"{limit:g} of "
+        text = f"{METHODS[method].label}: peak memory at most {share}that of {METHODS[other].label}"
         return _Target(text, _peak, method, other, limit)
 
     return [
