@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sparseft.sparse.registry import Owner, owners_of
+from sparseft.sparse.registry import Owner, references_of
 from sparseft_kernels.dispatch import VARIABLE
 from sparseft_kernels.entries import Entries
 
-__all__ = ["Batch", "Group", "collect", "may_launch", "scalar_rate"]
+__all__ = ["Batch", "Group", "Owners", "collect", "may_launch", "scalar_rate"]
 
 Group = dict[str, Any]
 
@@ -39,12 +39,22 @@ class Batch:
         for parameter, entries, owners in zip(
             self.parameters, self.entries, self.owners, strict=True
         ):
-            if entries is None:
-                continue
-            for owner in owners:
-                own = owner.destination(parameter)
-                if own is not None and own.weight is entries.weight:
+            for owner in owners if entries is not None else ():
+                # Tied modules share the weight that was written.
+                own = None if len(owners) == 1 else owner.destination(parameter)
+                if own is None or (entries is not None and own.weight is entries.weight):
                     owner.mark_written(parameter)
+
+
+class Owners(dict[int, Any]):
+    """The registry's references for an optimizer's parameters, by id: a look-up for each step."""
+
+    def of(self, parameter: Tensor) -> list[Owner]:
+        """The living modules that own a parameter."""
+        references = self.get(id(parameter))
+        if references is None:
+            references = self[id(parameter)] = references_of(parameter)
+        return [owner for owner in [reference() for reference in references] if owner is not None]
 
 
 def may_launch(groups: Sequence[Group]) -> bool:
@@ -53,60 +63,60 @@ def may_launch(groups: Sequence[Group]) -> bool:
 
 
 def collect(
-    groups: Sequence[Group], unfit: Callable[[Group], str | None]
+    groups: Sequence[Group], unfit: Callable[[Group], str | None], known: Owners
 ) -> tuple[list[Batch], list[tuple[Tensor, Entries | None, str]]]:
     """Sort an optimizer's parameters into batches by device, and those that fit none.
 
     Args:
         groups: the optimizer's.
         unfit: why a whole group cannot be launched, or None.
+        known: kept with the optimizer.
 
     Returns:
         The batches; and every other parameter with a gradient, where it stands, and why it is left.
     """
     batches: dict[torch.device, Batch] = {}
     left: list[tuple[Tensor, Entries | None, str]] = []
-    for number, place, parameter in _with_gradients(groups):
-        owners = owners_of(parameter)
-        destinations = (owner.destination(parameter) for owner in owners)
-        entries = next((one for one in destinations if one is not None), None)
-        reason = unfit(groups[place]) or _unfit(parameter, entries)
-        if reason is not None:
-            left.append((parameter, entries, reason))
-            continue
-        assert parameter.grad is not None
-        batch = batches.setdefault(parameter.device, Batch(parameter.device))
-        batch.parameters.append(parameter)
-        batch.gradients.append(parameter.grad.contiguous())
-        batch.entries.append(entries)
-        batch.owners.append(owners)
-        batch.groups.append(place)
-        batch.numbers.append(number)
+    number = -1
+    for place, group in enumerate(groups):
+        group_reason = unfit(group)
+        for parameter in group["params"]:
+            number += 1
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            owners = known.of(parameter)
+            entries = None
+            for owner in owners:
+                entries = entries or owner.destination(parameter)
+            reason = group_reason or _unfit(parameter, gradient, entries)
+            if reason is not None:
+                left.append((parameter, entries, reason))
+                continue
+            device = parameter.device
+            batch = batches.get(device) or batches.setdefault(device, Batch(device))
+            batch.parameters.append(parameter)
+            batch.gradients.append(gradient.contiguous())
+            batch.entries.append(entries)
+            batch.owners.append(owners)
+            batch.groups.append(place)
+            batch.numbers.append(number)
     return list(batches.values()), left
 
 
-def _with_gradients(groups: Sequence[Group]) -> Iterator[tuple[int, int, Tensor]]:
-    number = 0
-    for place, group in enumerate(groups):
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                yield number, place, parameter
-            number += 1
-
-
-def _unfit(parameter: Tensor, entries: Entries | None) -> str | None:
-    gradient = parameter.grad
-    assert gradient is not None
+def _unfit(parameter: Tensor, gradient: Tensor, entries: Entries | None) -> str | None:
     if parameter.dtype != torch.float32 or gradient.dtype != torch.float32:
         return f"values of {parameter.dtype} with gradients of {gradient.dtype}"
     if type(parameter) not in _PLAIN or type(gradient) is not Tensor:
         return f"values of type {type(parameter).__name__}"
     if gradient.layout != torch.strided or not parameter.is_contiguous():
         return "values or gradients that are not contiguous"
-    if entries is not None and entries.weight.dtype not in _WEIGHTS:
-        return f"a weight of {entries.weight.dtype}"
-    if entries is not None and not entries.weight.is_contiguous():
-        return "a weight that is not contiguous"
+    if entries is not None:
+        weight = entries.weight
+        if weight.dtype not in _WEIGHTS or type(weight) not in _PLAIN:
+            return f"a weight of {weight.dtype} and type {type(weight).__name__}"
+        if not weight.is_contiguous() or weight.device != parameter.device:
+            return "a weight that is not contiguous, or on another device than its values"
     return None
 
 

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
 from sparseft.errors import ConfigError
-from sparseft.optim.batch import Batch, Group, collect, may_launch, scalar_rate
+from sparseft.optim.batch import Batch, Group, Owners, collect, may_launch, scalar_rate
 from sparseft.sparse.registry import write_through
 from sparseft_kernels import sparse_adamw
 from sparseft_kernels.sparse_adamw import AdamWOptions, SGDOptions
@@ -39,6 +39,7 @@ class _WriteThrough(Optimizer):
     #: Norm of all gradients before the last step was clipped, on the device.
     grad_norm: Tensor | None = None
 
+    _owners: Owners
     _kernel: str  # name of the update in `sparse_adamw`
     _torch: type[Optimizer]
 
@@ -52,6 +53,7 @@ class _WriteThrough(Optimizer):
         if not 0 <= seed < 2**63:
             raise ConfigError(f"expected a seed in [0, 2^63), got {seed}; choose another.")
         self.max_grad_norm, self.rounding, self.seed = max_grad_norm, rounding, seed
+        self._owners = Owners()
         for group in self.param_groups:
             reason = self._unfit(group)
             if rounding == "stochastic" and reason is not None:
@@ -65,6 +67,10 @@ class _WriteThrough(Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         own = {name: getattr(self, name) for name in ("max_grad_norm", "rounding", "seed")}
         return {**super().__getstate__(), **own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._owners = Owners()
+        super().__setstate__(state)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -112,7 +118,7 @@ class _WriteThrough(Optimizer):
             )
         if scaled or not (stochastic or may_launch(self.param_groups)):
             return [], None
-        batches, left = collect(self.param_groups, self._unfit)
+        batches, left = collect(self.param_groups, self._unfit, self._owners)
         rest = {id(parameter) for parameter, _, _ in left}
         taken = []
         for batch in batches:

@@ -18,8 +18,9 @@ from sparseft_kernels.entries import Entries, read, write
 
 __all__ = ["SparseEmbedding", "SparseLinear", "SparseModule"]
 
-# What no values have been stamped with.
-_NEVER = ((0, -1), (0, -1))
+# What no values are stamped with.
+_NEVER = (0, -1)
+_OWN = ("sparse_values", "sparse_bias")
 
 
 def _stamp(values: Tensor | None) -> tuple[int, int]:
@@ -38,7 +39,7 @@ class SparseModule(nn.Module):
     sparse_plan: Plan
     sparse_base: tuple[Tensor, Tensor | None]
     sparse_disabled: bool
-    _sparse_written: tuple[tuple[int, int], tuple[int, int]]
+    _sparse_written: list[tuple[int, int]]
 
     def attach(self, plan: Plan, shared: nn.Parameter | None = None) -> None:
         """Take the current entries as both the base and the starting values (fp32 masters).
@@ -61,28 +62,29 @@ class SparseModule(nn.Module):
         )
         self.sparse_plan, self.sparse_base = plan, (base, base_bias)
         self.sparse_disabled = False
-        self._sparse_written = _NEVER
+        self._sparse_written = [_NEVER, _NEVER]
         self.mark_written()
 
     def mark_written(self, values: Tensor | None = None) -> None:
         """Note that the weight holds the compact values (or those given) as they are now."""
-        stamps = list(self._sparse_written)
-        for place, own in enumerate((self.sparse_values, self.sparse_bias)):
+        for place, name in enumerate(_OWN):
+            own = self._parameters.get(name)
             if values is None or own is values:
                 stamp = _stamp(own)
-                if own is not None and stamp[0] != stamps[place][0]:
+                if own is not None and stamp[0] != self._sparse_written[place][0]:
                     register(own, self)
-                stamps[place] = stamp
-        self._sparse_written = (stamps[0], stamps[1])
+                self._sparse_written[place] = stamp
 
     def destination(self, values: Tensor) -> Entries | None:
-        """Where an optimizer may write `values` (one of ours) through; nowhere while disabled."""
+        """Where an optimizer may write `values` through; nowhere if not ours, or while disabled."""
+        own = self._parameters
         if self.sparse_disabled:
             return None
-        if values is self.sparse_values:
+        if values is own["sparse_values"]:
             return self.sparse_plan.entries(self.weight)
-        assert self.bias is not None
-        return self.sparse_plan.bias_entries(self.bias)
+        if values is own.get("sparse_bias") and self.bias is not None:
+            return self.sparse_plan.bias_entries(self.bias)
+        return None
 
     def detach_values(self) -> None:
         """Forget everything sparse; the weight stays as it is."""
@@ -126,7 +128,7 @@ class SparseModule(nn.Module):
         """
         if torch.compiler.is_compiling():
             return
-        if self._sparse_written != (_stamp(self.sparse_values), _stamp(self.sparse_bias)):
+        if self._sparse_written != [_stamp(self.sparse_values), _stamp(self.sparse_bias)]:
             self.write_through()
 
     def training_values(self) -> bool:
@@ -141,10 +143,10 @@ class SparseModule(nn.Module):
         super().__setstate__(state)
         # A copy owns its values from the start, for optimizers that never see a forward of ours (a
         # compiled one); whether its weight holds them is for the first forward to see.
-        self._sparse_written = _NEVER
+        self._sparse_written = [_NEVER, _NEVER]
         if self._parameters.get("sparse_values") is not None:
             self.mark_written()
-        self._sparse_written = _NEVER
+        self._sparse_written = [_NEVER, _NEVER]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         result = super()._apply(fn, recurse)

@@ -19,7 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from sparseft_kernels.entries import Entries
 
-__all__ = ["Owner", "forget", "owners_of", "register", "write_through"]
+__all__ = ["Owner", "forget", "owners_of", "references_of", "register", "write_through"]
 
 
 class Owner(Protocol):
@@ -49,7 +49,7 @@ def register(values: Tensor, owner: Owner) -> None:
     if not _hooked:
         register_optimizer_step_post_hook(_after_step)
         _hooked = True
-    references = _owners.setdefault(values, [])
+    references = references_of(values)
     if not any(reference() is owner for reference in references):
         references[:] = [reference for reference in references if reference() is not None]
         references.append(weakref.ref(owner))
@@ -57,8 +57,14 @@ def register(values: Tensor, owner: Owner) -> None:
 
 def forget(values: Tensor, owner: Owner) -> None:
     """The owner's weight no longer follows `values`."""
-    references = _owners.get(values, [])
+    references = references_of(values)
     references[:] = [reference for reference in references if reference() is not owner]
+
+
+def references_of(values: Tensor) -> list[weakref.ref[Owner]]:
+    """References to the owners of `values`: always the same list, whoever comes and goes."""
+    references: list[weakref.ref[Owner]] = _owners.setdefault(values, [])
+    return references
 
 
 def owners_of(values: Tensor) -> list[Owner]:
