@@ -9,6 +9,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -255,10 +256,14 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> tuple[str, bool]:
-    """The checkout's commit and whether it has changes; ("unknown", False) outside of one."""
+    """The checkout's commit and whether it has changes.
+
+    A copy without its git history can be told its commit by SPARSEFT_COMMIT, else it is "unknown".
+    """
+    without_git = os.environ.get("SPARSEFT_COMMIT") or "unknown", False
     root = checkout_root()
     if root is None:
-        return "unknown", False
+        return without_git
 
     def git(*arguments: str) -> str | None:
         command = ["git", "-C", str(root), *arguments]
@@ -272,5 +277,5 @@ def _commit() -> tuple[str, bool]:
     top = git("rev-parse", "--show-toplevel")
     commit = git("rev-parse", "HEAD")
     if top is None or commit is None or Path(top).resolve() != root:
-        return "unknown", False
+        return without_git
     return commit, bool(git("status", "--porcelain", "--untracked-files=no"))

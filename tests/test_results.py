@@ -183,3 +183,12 @@ def test_config_and_results_load_no_heavy_package() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_copy_without_git_can_be_told_its_commit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(results, "checkout_root", lambda: tmp_path)
+    assert environment("cpu", 1)["commit"] == "unknown"
+    monkeypatch.setenv("SPARSEFT_COMMIT", "abc1234")
+    assert environment("cpu", 1)["commit"] == "abc1234"

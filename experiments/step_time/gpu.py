@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import subprocess
 import sys
 import time
@@ -58,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "cuda": torch.version.cuda,
         "peft": importlib.metadata.version("peft") if find_spec("peft") else None,
     }
-    if where["commit"] == "unknown":  # a copy without git may be told
-        where["commit"] = os.environ.get("SPARSEFT_COMMIT") or "unknown"
     folder = options.out / ("tiny-" * options.tiny + name.lower().replace(" ", "-"))
     records = Records(folder, where, options.run or f"{time.time():.0f}")
     modes = (EAGER, GRAPHS) if device.type == "cuda" else (EAGER,)

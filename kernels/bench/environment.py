@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,8 @@ __all__ = ["code_of", "environment"]
 
 _KERNELS = Path(sparseft_kernels.__file__).parent
 _BENCH = Path(__file__).parent
+# Packages that several operations are made with.
+_SHARED = ("entries", "tokens")
 # What decides about a measurement, beside the operation itself.
 _MEASURING = ("adapters/common.py", "cases.py", "forcing.py", "machine.py", "run.py")
 
@@ -33,7 +34,7 @@ def code_of(operation: str) -> str:
     package = operation.split(".")[0]
     sources = [
         *sorted(_KERNELS.glob("*.py")),
-        *sorted((_KERNELS / package).glob("*.py")),
+        *(path for name in (package, *_SHARED) for path in sorted((_KERNELS / name).glob("*.py"))),
         *(_BENCH / name for name in (*_MEASURING, f"adapters/{package}.py")),
     ]
     digest = hashlib.sha256()
@@ -45,15 +46,10 @@ def code_of(operation: str) -> str:
 
 @lru_cache(maxsize=4)
 def environment(device: torch.device | None) -> dict[str, Any]:
-    """Commit, versions, and the device.
-
-    A copy of the code without its git history can be told its commit by SPARSEFT_COMMIT.
-    """
+    """Commit, versions, and the device."""
     on_cuda = device is not None and device.type == "cuda"
     name = torch.cuda.get_device_name(device) if on_cuda else platform.machine()
     found = run_environment(name, torch.get_num_threads())
-    if found["commit"] == "unknown":
-        found["commit"] = os.environ.get("SPARSEFT_COMMIT") or "unknown"
     return {**found, "cuda": torch.version.cuda, "peft": _version("peft")}
 
 

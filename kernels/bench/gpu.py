@@ -190,7 +190,7 @@ def _whole_steps(python: str) -> list[Stage]:
     command = [python, str(script), "--out", str(script.parent / "results" / "gpu")]
     missing = "" if script.exists() else f"{script.relative_to(ROOT)} is not there"
     # It begins nothing after its seconds; what it has begun takes some more.
-    return [Stage("whole steps", "steps", _timed(command, 30), 330, 75, by_steps, missing)]
+    return [Stage("whole steps", "steps", _timed(command, 30), 480, 75, by_steps, missing)]
 
 
 def _timed(command: Sequence[str], margin: float = 0.0) -> Callable[[float], Sequence[str]]:
