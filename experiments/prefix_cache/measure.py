@@ -184,7 +184,7 @@ def table(record: Mapping[str, Any], epochs: int = 6) -> str:
     full = record["methods"]["full"]["ms_median"] * steps
     lines = [
         f"{record['model']} on {record['data']['rows']} rows of {record['data']['name']}, batches "
-        f"of {record['batch_size']}, {record['rounds']} rounds, {where['threads']} threads of one "
+        f"of {record['batch_size']}, {record['rounds']} rounds, {where['threads']} thread(s) of "
         f"{where['device']}, torch {where['torch']}, commit {where['commit'][:7]}, cache in "
         f"{record['where']}. Full finetuning: {record['methods']['full']['ms_median']:.0f} ms.",
         "",
@@ -207,7 +207,9 @@ def table(record: Mapping[str, Any], epochs: int = 6) -> str:
 
 
 def _ratio(row: Mapping[str, Any]) -> str:
-    return f"{row['ratio_median']:.2f} ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f})"
+    digits = 2 if row["ratio_median"] > 0.02 else 3
+    median, p20, p80 = (f"{row[f'ratio_{key}']:.{digits}f}" for key in ("median", "p20", "p80"))
+    return f"{median} ({p20} to {p80})"
 
 
 def main() -> None:
