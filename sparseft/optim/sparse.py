@@ -110,11 +110,18 @@ class _WriteThrough(Optimizer):
     def _divide(self) -> tuple[list[Batch], set[int] | None]:
         """Batches for launches, and the ids of the parameters left for torch (None: all)."""
         stochastic = self.rounding == "stochastic"
-        scaled = getattr(self, "grad_scale", None) is not None
-        if scaled and (stochastic or self.max_grad_norm is not None):
+        # A GradScaler leaves these with optimizers that are told fused=True.
+        scale, found_inf = (getattr(self, name, None) for name in ("grad_scale", "found_inf"))
+        if scale is not None and self.max_grad_norm is not None:
             raise ConfigError(
-                "expected unscaled gradients for clipping and for stochastic rounding, got a "
-                "GradScaler's; call scaler.unscale_(optimizer) before the step."
+                "expected unscaled gradients for max_grad_norm, got a GradScaler's; "
+                "call scaler.unscale_(optimizer) before the step."
+            )
+        scaled = scale is not None or found_inf is not None
+        if scaled and stochastic:
+            raise ConfigError(
+                "expected an optimizer without fused=True for stochastic rounding under a "
+                "GradScaler; leave the option out."
             )
         if scaled or not (stochastic or may_launch(self.param_groups)):
             return [], None

@@ -389,10 +389,28 @@ class TestRefusals:
             optimizer.step()
 
     def test_scaled_gradients(self) -> None:
+        # As GradScaler leaves it with fused optimizers.
         optimizer = SparseAdamW([nn.Parameter(torch.ones(3))], max_grad_norm=1.0)
-        optimizer.grad_scale = torch.tensor(2.0)  # as GradScaler leaves it for fused optimizers
+        optimizer.grad_scale = torch.tensor(2.0)
         with pytest.raises(ConfigError, match=r"call scaler\.unscale_"):
             optimizer.step()
+        optimizer = SparseAdamW([nn.Parameter(torch.ones(3))], rounding="stochastic")
+        optimizer.found_inf = torch.tensor(1.0)
+        with pytest.raises(ConfigError, match="without fused=True"):
+            optimizer.step()
+
+
+def test_a_step_that_a_scaler_found_infinite_is_skipped(launches: list[int]) -> None:
+    parameter = nn.Parameter(torch.ones(3, device=_device()))
+    optimizer = SparseAdamW([parameter], fused=True)
+    for found in (1.0, 0.0):
+        parameter.grad = torch.ones_like(parameter)
+        optimizer.found_inf = torch.tensor(found, device=_device())
+        optimizer.grad_scale = None
+        before = parameter.detach().clone()
+        optimizer.step()
+        assert torch.equal(parameter, before) == bool(found)
+    assert launches == []
 
 
 @pytest.mark.gpu

@@ -94,10 +94,10 @@ def exchange(
     device, BLOCK = buffers[0].device, config["BLOCK"]
     count = [buffer.numel() for buffer in buffers]
     addresses = {"value": [buffer.data_ptr() for buffer in buffers]}
-    table = tensor_table(device, count, addresses, entries)
-    chunks = chunk_table(device, count, BLOCK)
-    if len(chunks):
-        with on_device(buffers[0]):
+    with on_device(buffers[0]):
+        table = tensor_table(device, count, addresses, entries)
+        chunks = chunk_table(device, count, BLOCK)
+        if len(chunks):
             exchange_chunk[(len(chunks),)](
                 table, chunks, TO_WEIGHT=to_weight, TO_BUFFER=to_buffer, BLOCK=BLOCK,
                 num_warps=config["num_warps"],

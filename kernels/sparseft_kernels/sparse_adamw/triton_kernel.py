@@ -344,11 +344,11 @@ def _launch(
     fields["value"] = [tensor.data_ptr() for tensor in values]
     fields["group"], fields["number"] = list(common.groups), list(common.numbers)
     fields["rate"] = [rates[group] for group in common.groups]
-    table = tensor_table(device, count, fields, common.entries)
-    options = number_table(device, [number for row in common.options for number in row])
-    chunks = chunk_table(device, count, BLOCK)
-    terms = torch.empty(tensors, _TERMS.value, dtype=torch.float32, device=device)
     with on_device(values[0]):
+        table = tensor_table(device, count, fields, common.entries)
+        options = number_table(device, [number for row in common.options for number in row])
+        chunks = chunk_table(device, count, BLOCK)
+        terms = torch.empty(tensors, _TERMS.value, dtype=torch.float32, device=device)
         prepare[(triton.cdiv(tensors, _PREPARE_BLOCK),)](
             table, options, terms, tensors, BLOCK=_PREPARE_BLOCK, enable_fp_fusion=False
         )
