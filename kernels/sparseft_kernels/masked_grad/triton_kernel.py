@@ -72,7 +72,8 @@ def gathered_product(
     B += first.to(tl.int64) * stride_Bt
     total = tl.zeros((BM, BN), tl.float32)
     sums = tl.zeros((BM, 16), tl.float32)
-    ones = tl.full((BT, 16), 1.0, B.dtype.element_ty)
+    # In two steps: the interpreter of Triton 3.6 has no bfloat16 constants.
+    ones = tl.full((BT, 16), 1.0, tl.float32).to(B.dtype.element_ty)
     for start in range(first, last, BT):
         here = (step < last - start)[:, None]  # [BT, 1]
         a = tl.load(A + A_offsets, mask=here & (i < m)[None, :], other=0.0)  # [BT, BM]
