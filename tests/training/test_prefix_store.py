@@ -142,7 +142,9 @@ def test_a_damaged_or_foreign_file_is_built_again(
     with caplog.at_level(logging.WARNING):
         again = _build(tmp_path)
     assert not again.reused and _equal(first, again)
-    assert f"{path} cannot be used" in caplog.text and len(caplog.records) == 1
+    # Other tests may have switched on what our loggers say below warnings.
+    warned = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(warned) == 1 and f"{path} cannot be used" in warned[0]
     assert torch.equal(load_file(path)["states"], right)
     assert _build(tmp_path).reused
 
