@@ -3,11 +3,11 @@
 Least squares: the text vectors that the model computes (what its head reads) with the new tokens
 should be those that it computed with their pieces. Over contexts c, for all rows e at once,
 
-    min  sum |f_c(e) - f_c|^2 / sum |f_c - mean f|^2  +  ridge sum |e - e0|^2 / sum |e0 - mean e0|^2
+    min  sum_c |f_c(e) - f_c|^2 / sum_c |f_c - mean f|^2  +  ridge mean |e - e0|^2 / spread
 
-where e0 is the mean of the pieces. It is solved by L-BFGS (Liu & Nocedal 1989) over the new rows
-alone: no weight of the model receives a gradient. Matching the first layer's outputs at the new
-tokens is cheaper but hardly moves the text vectors.
+where e0 is the mean of the pieces, and the spread the mean squared distance of all rows from their
+mean. It is solved by L-BFGS (Liu & Nocedal 1989) over the new rows alone: no weight of the model
+receives a gradient. Matching the first layers' outputs is cheaper but keeps less.
 
 Legend: M new tokens, H hidden size, V vocabulary, C contexts, B batch, S positions, D vector size.
 """
@@ -101,7 +101,9 @@ def fitted_rows(
     with frozen(model):
         problem = _Problem(model, layout, pairs, list(pieces), pad, layers, batch_size)
         rows = start.clone().requires_grad_(True)
-        size = (start - start.mean(0)).square().sum().clamp_min(1e-12)
+        spread = table.detach().float()
+        spread = (spread - spread.mean(0)).square().sum(1).mean()
+        size = (spread * len(start)).clamp_min(1e-12)
 
         def closure() -> float:
             optimizer.zero_grad()
