@@ -33,6 +33,7 @@ def analyze(
     budget: Budget,
     units: Sequence[str] = ("neuron", "head"),
     saliency: str = "gradient_x_input",
+    score: str = "fisher",
     control: str = "none",
     depth: float | str = "auto",
     block_edge: int = 32,
@@ -49,9 +50,11 @@ def analyze(
         budget: density, or share of full finetuning's step time.
         units: kinds, see `sparseft.selection.units`; kinds may not share a weight.
         saliency: token weights, see `sparseft.saliency.tokens`.
+        score: what a unit is worth, see `sparseft.saliency.scores`. A unit of negative score is
+            taken only where the control or the budget leaves nothing else.
         control: "none" keeps the token-weighted choice. The others keep its structure (the same
             number of units in every group) but choose them at random, by magnitude, or by the
-            unweighted Fisher: what a fair comparison needs.
+            Fisher without token weights: what a fair comparison needs.
         depth: share of upper layers that may be trained, or "auto" to let the budget decide.
         head: root modules that are the task head; found by name when None.
         seed: of the random control.
@@ -70,15 +73,17 @@ def analyze(
     heads = head_names(model) if head is None else tuple(head)
     lowest_layers = _candidates(depth, len(layout.layers), units)
     groups = _reachable(unit_groups(layout, units, block_edge=block_edge), min(lowest_layers))
-    wanted = (saliency, "uniform") if control == "unweighted" else (saliency,)
     measured = unit_sensitivities(
         model,
         layout,
         groups,
         batches,
-        saliencies=wanted,
+        saliencies=(saliency,),
+        score=score,
+        plain_fisher=control == "unweighted",
         lowest_layer=min(lowest_layers),
         block_edge=block_edge,
+        seed=seed,
         loss_fn=loss_fn,
     )
     cost = step_cost(layout, measured.mean_length)
@@ -104,7 +109,7 @@ def analyze(
         "budget": {"density": budget.density, "step_time": budget.step_time},
         "units": list(units),
         "saliency": saliency,
-        "score": "fisher",
+        "score": score,
         "control": control,
         "depth": depth,
         "seed": seed,
@@ -181,7 +186,7 @@ def _control_scores(
     seed: int,
 ) -> tuple[NDArray[np.float64], ...]:
     if control == "unweighted":
-        return measured.by_saliency["uniform"]
+        return measured.plain_fisher
     if control == "magnitude":
         return tuple(magnitudes(layout, groups, edge))
     generator = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from sparseft.selection.budget import lowest_layer_of_depth
 
 if TYPE_CHECKING:
     from sparseft.selection import Selection
+    from sparseft.sparse.refresh import RefreshOptions
 
 __all__ = [
     "Method",
@@ -37,13 +38,16 @@ class MethodContext:
     """What a method may look at besides the model.
 
     `batches(n)` gives n tokenised training batches on the model's device, drawn by the run's seed;
-    `options` are the method's settings without its name and learning rate.
+    `held_out(n, folds)` gives at most n batches one by one, and while a batch is looked at the head
+    is one that was fitted to other folds; None where there is no head to fit again. `options` are
+    the method's settings without its name and learning rate.
     """
 
     batches: Callable[[int], list[dict[str, Tensor]]]
     seed: int
     num_layers: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    held_out: Callable[[int, int], Iterator[dict[str, Tensor]]] | None = None
 
 
 @dataclass
@@ -51,8 +55,9 @@ class Prepared:
     """A model that is ready to be trained by any loop.
 
     `body` are the trained parameters besides the head, `head` those of the head; every other
-    parameter is frozen. `optimizer` is "adamw" (torch's) or "sparse_adamw" (ours). `notes` is
-    plain data for the record.
+    parameter is frozen. `optimizer` is "adamw" (torch's) or "sparse_adamw" (ours). `lr_factor`
+    multiplies the body's learning rate. `refresh` asks the loop to exchange units; `selection` is
+    then the one of the moment. `notes` is plain data for the record.
     """
 
     model: TextClassifier
@@ -61,6 +66,8 @@ class Prepared:
     optimizer: str = "adamw"
     selection: Selection | None = None
     analysis_seconds: float = 0.0
+    lr_factor: float = 1.0
+    refresh: RefreshOptions | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 

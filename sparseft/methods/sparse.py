@@ -7,13 +7,18 @@ units in every group, chosen at random, by magnitude, or by the Fisher without t
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
+
+from torch import Tensor
 
 from sparseft.analysis import analyze
 from sparseft.errors import ConfigError
 from sparseft.methods.base import Method, MethodContext, Prepared, positive, prepared, register
+from sparseft.methods.compact import budget_of_units, refresh_options, vector_options
+from sparseft.methods.width import width_factor
 from sparseft.models.classifier import TextClassifier
-from sparseft.selection import Budget
+from sparseft.selection.vectors import with_vectors
 from sparseft.sparse import sparsify
 
 __all__ = ["CONTROLS", "sparse"]
@@ -25,9 +30,16 @@ _DEFAULTS: dict[str, Any] = {
     "step_time": None,
     "units": ["neuron", "head"],
     "saliency": "gradient_x_input",
+    "score": "fisher",
+    "folds": 0,
     "depth": 0.5,
     "batches": 4,
     "block_edge": 32,
+    "biases": False,
+    "norms": False,
+    "refresh": None,
+    "lr_by_width": 0.0,
+    "reference_density": 0.05,
 }
 
 
@@ -36,7 +48,9 @@ def sparse(model: TextClassifier, context: MethodContext) -> Prepared:
     """Analyse a few training batches, select under the budget, train only what was selected.
 
     Options: density or step_time (the budget), units, saliency, depth (share of upper layers, or
-    "auto"), batches (analysed), block_edge; see `sparseft.analyze`.
+    "auto"), batches (analysed), block_edge; see `sparseft.analyze`. biases, norms: train
+    these too, from the lowest trained layer upwards and within the density. refresh: see
+    `sparseft.sparse.refresh`. lr_by_width with reference_density: see `width_factor`.
     """
     return _sparse(model, context, "none")
 
@@ -61,18 +75,25 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
             f"choose from: {', '.join(sorted(_DEFAULTS))}."
         )
     positive("batches", options["batches"])
+    refresh, vectors = refresh_options(options, control), vector_options(options)
+    budget = budget_of_units(model, options)
+    power, reference = options["lr_by_width"], options["reference_density"]
+    width_factor(1.0, power, reference)  # wrong options end the run before the analysis
     started = time.perf_counter()
     selection = analyze(
         model,
-        context.batches(options["batches"]),
-        budget=Budget(density=options["density"], step_time=options["step_time"]),
+        _batches(context, options["batches"], options["folds"]),
+        budget=budget,
         units=tuple(options["units"]),
         saliency=options["saliency"],
+        score=options["score"],
         control=control,
         depth=options["depth"],
         block_edge=options["block_edge"],
         seed=context.seed,
     )
+    if any(vectors.values()):
+        selection = with_vectors(selection, model, **vectors)
     # The base was hashed a moment ago, by the analysis itself.
     sparsify(model, selection, verify_base=False)
     return prepared(
@@ -80,4 +101,20 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
         optimizer="sparse_adamw",
         selection=selection,
         analysis_seconds=time.perf_counter() - started,
+        # By the budget where it is a density, which is the same for all seeds.
+        lr_factor=width_factor(options["density"] or selection.density, power, reference),
+        refresh=refresh,
     )
+
+
+def _batches(context: MethodContext, count: int, folds: Any) -> Iterable[dict[str, Tensor]]:
+    if not isinstance(folds, int) or isinstance(folds, bool) or folds < 0 or folds == 1:
+        raise ConfigError(f"expected method.folds of 0, or 2 and more, got {folds!r}; change it.")
+    if folds == 0:
+        return context.batches(count)
+    if context.held_out is None:
+        raise ConfigError(
+            f"expected a fitted head for method.folds={folds}, got training.head_warmup_steps=0; "
+            "set steps, or method.folds=0."
+        )
+    return context.held_out(count, folds)

@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from sparseft.errors import ResultError
 
-__all__ = ["Comparison", "RowScores", "compare_all", "holm", "mean_and_sd"]
+__all__ = [
+    "Comparison",
+    "RowScores",
+    "compare_all",
+    "holm",
+    "mean_and_sd",
+    "resampled_values",
+    "seed_weights",
+    "two_sided_p",
+]
 
 _CHUNK_ELEMENTS = 4_000_000  # resampled row numbers held at once: about 64 MB
 
@@ -142,21 +151,21 @@ def compare_all(
                     f"expected {name} and the reference to be tested on the same rows for seed "
                     f"{number}, got different test_ids; run both on the same data."
                 )
-    resampled = _resampled_values({"": reference, **others}, resamples, seed)
+    resampled = resampled_values({"": reference, **others}, resamples, seed)
     compared: dict[str, Comparison] = {}
     for name, seeds in common.items():
         observed = np.mean([others[name][s].value - reference[s].value for s in seeds])
         differences = np.stack(
             [resampled[name, s] - resampled["", s] for s in seeds], axis=1
         )  # [R, S]
-        weights = _seed_weights(len(seeds), resamples, seed)  # [R, S]
+        weights = seed_weights(len(seeds), resamples, seed)  # [R, S]
         means = (differences * weights).sum(axis=1)  # [R]
         low, high = np.percentile(means, [2.5, 97.5])
         compared[name] = Comparison(
             difference=float(observed),
             low=float(low),
             high=float(high),
-            p=_two_sided_p(means),
+            p=two_sided_p(means),
             p_holm=1.0,
             seeds=len(seeds),
         )
@@ -167,19 +176,21 @@ def compare_all(
     }
 
 
-def _two_sided_p(means: NDArray[np.float64]) -> float:
+def two_sided_p(means: NDArray[np.float64]) -> float:
+    """Twice the smaller share of resampled means [R] on either side of 0, at most 1."""
     # The observed sample counts as one resample, so p is never 0; rounding noise counts as a tie.
     below = int((means <= 1e-12).sum()) + 1
     above = int((means >= -1e-12).sum()) + 1
     return min(1.0, 2.0 * min(below, above) / (len(means) + 1))
 
 
-def _seed_weights(seeds: int, resamples: int, seed: int) -> NDArray[np.float64]:
-    generator = np.random.default_rng([seed, 1])
+def seed_weights(seeds: int, resamples: int, seed: int | Sequence[int]) -> NDArray[np.float64]:
+    """How much each of S seeds counts in each resample: [R, S], rows that add up to 1."""
+    generator = np.random.default_rng([*([seed] if isinstance(seed, int) else seed), 1])
     return generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
 
 
-def _resampled_values(
+def resampled_values(
     methods: Mapping[str, Mapping[int, RowScores]], resamples: int, seed: int
 ) -> dict[tuple[str, int], NDArray[np.float64]]:
     """The metric [R] of each method and seed under row draws that equal row sets share."""

@@ -76,6 +76,7 @@ def captured_backward(
     lowest_layer: int,
     modules: tuple[str, ...] = (),
     loss_fn: LossFunction = loss_of,
+    enter: Callable[[Tensor], Tensor] | None = None,
 ) -> Captured:
     """Forward and backward, keeping X and dY of the named modules.
 
@@ -86,6 +87,7 @@ def captured_backward(
         lowest_layer: where the graph begins: the input of that layer, or the token embedding's
             output for -1 and 0.
         modules: linears (and the token embedding) to keep; none for the entry alone.
+        enter: what to put in place of the entry's activations [B, S, d]; None leaves them.
 
     Raises:
         SelectionError: the loss does not depend on the entry, or is not finite.
@@ -94,7 +96,8 @@ def captured_backward(
     handles = []
 
     def leaf(hidden: Tensor) -> Tensor:
-        kept.entry = hidden.detach().requires_grad_(True)
+        entering = hidden if enter is None else enter(hidden)
+        kept.entry = entering.detach().requires_grad_(True)
         return kept.entry
 
     def enter_layer(

@@ -13,22 +13,36 @@ from torch import Tensor, nn
 
 from sparseft.errors import SelectionError
 from sparseft.saliency.capture import Captured, LossFunction, captured_backward, frozen, loss_of
+from sparseft.saliency.scores import UnitScore, make_score
 from sparseft.saliency.tokens import saliency_of
 from sparseft.selection.layout import ModelLayout
 from sparseft.selection.units import Piece, UnitGroup
-from sparseft_kernels import embedding_grad, unit_scores
 
 __all__ = ["Sensitivities", "magnitudes", "unit_sensitivities"]
 
 
 @dataclass(frozen=True, eq=False)
 class Sensitivities:
-    """Scores by saliency method, aligned with the groups; and what they were taken from."""
+    """Scores by saliency method, aligned with the groups; and what they were taken from.
+
+    `plain_fisher` is the Fisher without token weights of the same pass, where it was asked for.
+    """
 
     by_saliency: Mapping[str, tuple[NDArray[np.float64], ...]]
     examples: int
     tokens: int
     mean_length: float
+    plain_fisher: tuple[NDArray[np.float64], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Linear:
+    """One linear in one batch, as the scores see it."""
+
+    x: Tensor
+    dY: Tensor
+    weight: Tensor
+    labels: Tensor | None
 
 
 def unit_sensitivities(
@@ -38,11 +52,14 @@ def unit_sensitivities(
     batches: Iterable[Mapping[str, Tensor]],
     *,
     saliencies: Sequence[str] = ("gradient_x_input",),
+    score: str = "fisher",
+    plain_fisher: bool = False,
     lowest_layer: int = 0,
     block_edge: int = 32,
+    seed: int = 0,
     loss_fn: LossFunction = loss_of,
 ) -> Sensitivities:
-    """Token-weighted empirical Fisher of every unit: sum over its entries of E[w dW_t^2].
+    """One number per unit: how much its weights matter for the batches' loss.
 
     One forward and one backward of the activations alone for each batch; no weight gradient. X
     and dY of the scored linears are held until the end of each batch, because the token weights
@@ -53,88 +70,70 @@ def unit_sensitivities(
         groups: units to score; all at or above `lowest_layer`.
         batches: labelled batches; the loss must be a mean over the batch's examples.
         saliencies: token weights to score with, all from the same pass.
+        score: see `sparseft.saliency.scores`.
+        plain_fisher: whether to take the Fisher without token weights as well.
         lowest_layer: where the backward pass may stop.
+        seed: of the random sketches of some scores.
 
     Raises:
-        SelectionError: no batch, or a loss that is not finite.
+        SelectionError: no batch, a loss that is not finite, or a score that does not fit.
     """
-    totals: dict[str, dict[str, Tensor]] = {name: {} for name in saliencies}
-    pieces = _distinct_pieces(groups)
-    modules = tuple(pieces)
+    totals = {name: make_score(score, edge=block_edge, seed=seed) for name in saliencies}
+    plain = make_score("fisher", edge=block_edge, seed=seed) if plain_fisher else None
+    pieces = {piece.module: piece for group in groups for piece in group.pieces}
     examples = tokens = padded = 0
     with frozen(model):
         for batch in batches:
             captured = captured_backward(
-                model, layout, batch, lowest_layer=lowest_layer, modules=modules, loss_fn=loss_fn
+                model,
+                layout,
+                batch,
+                lowest_layer=lowest_layer,
+                modules=tuple(pieces),
+                loss_fn=loss_fn,
             )
             mask = batch["attention_mask"]
-            size = int(mask.shape[0])
-            for name in saliencies:
-                weights = saliency_of(captured, mask, name).reshape(-1)  # [T]
-                # The loss is a batch mean: times the batch size makes every example count alike.
-                _accumulate(totals[name], pieces, captured, weights * float(size) ** 2, block_edge)
-            examples += size
+            weights = {name: saliency_of(captured, mask, name) for name in saliencies}  # [B, S]
+            for module, piece in pieces.items():
+                linear = _linear(captured, layout, module, batch)
+                for name in saliencies:
+                    totals[name].add(piece, linear, weights[name])
+                if plain is not None:
+                    plain.add(piece, linear, mask.to(torch.float32))
+            examples += int(mask.shape[0])
             tokens += int(mask.sum())
             padded += mask.numel()
     if examples == 0:
         raise SelectionError("expected at least one labelled batch to analyse, got none.")
     scores = {
-        name: tuple(_group_score(group, totals[name], examples) for group in groups)
-        for name in saliencies
+        name: tuple(_group_score(group, totals[name]) for group in groups) for name in saliencies
     }
-    return Sensitivities(scores, examples, tokens, padded / examples)
+    reference = () if plain is None else tuple(_group_score(group, plain) for group in groups)
+    return Sensitivities(scores, examples, tokens, padded / examples, reference)
 
 
-def _distinct_pieces(groups: Sequence[UnitGroup]) -> dict[str, Piece]:
-    return {piece.module: piece for group in groups for piece in group.pieces}
+def _linear(
+    captured: Captured, layout: ModelLayout, module: str, batch: Mapping[str, Tensor]
+) -> _Linear:
+    x, dY = captured.inputs[module], captured.gradients[module]
+    rows = batch["attention_mask"].numel()
+    if dY.shape[0] != rows:
+        raise SelectionError(
+            f"expected {rows} token rows at {module}, got {dY.shape[0]}; "
+            "use an attention implementation that keeps padding (sdpa or eager)."
+        )
+    weight = layout.modules[module].weight
+    assert isinstance(weight, Tensor)
+    # The loss is a batch mean: times the batch size makes every example count alike.
+    return _Linear(x, dY * len(batch["attention_mask"]), weight, batch.get("labels"))
 
 
-def _accumulate(
-    totals: dict[str, Tensor],
-    pieces: Mapping[str, Piece],
-    captured: Captured,
-    weights: Tensor,
-    edge: int,
-) -> None:
-    """Add the scores of one batch to the entries of every piece: each total is [entries]."""
-    for name, piece in pieces.items():
-        x, dY = captured.inputs[name], captured.gradients[name]
-        if dY.shape[0] != weights.shape[0]:
-            raise SelectionError(
-                f"expected {weights.shape[0]} token rows at {piece.module}, got {dY.shape[0]}; "
-                "use an attention implementation that keeps padding (sdpa or eager)."
-            )
-        if name not in totals:
-            widest = torch.promote_types(torch.promote_types(dY.dtype, x.dtype), torch.float32)
-            totals[name] = dY.new_zeros(piece.entries, dtype=widest)
-        _add_entry_scores(totals[name], piece, x, dY, weights, edge)
-
-
-def _add_entry_scores(
-    total: Tensor, piece: Piece, x: Tensor, dY: Tensor, weights: Tensor, edge: int
-) -> None:
-    if piece.structure == "rows":
-        unit_scores.accumulate_(dY, x, weights, rows=total)
-    elif piece.structure == "columns":
-        unit_scores.accumulate_(dY, x, weights, columns=total)
-    elif piece.structure == "blocks":
-        total += unit_scores.blocks(dY, x, weights, edge)
-    elif piece.structure == "elements":
-        total += unit_scores.elements(dY, x, weights)
-    else:
-        energy = (weights.to(total.dtype) * dY.to(total.dtype).square().sum(1))[:, None]  # [T, 1]
-        every_row = torch.arange(piece.entries, device=x.device)
-        embedding_grad.embedding_rows(energy, x, every_row, into=total[:, None])
-
-
-def _group_score(
-    group: UnitGroup, totals: Mapping[str, Tensor], examples: int
-) -> NDArray[np.float64]:
-    total = torch.zeros(group.count, dtype=torch.float64)
+def _group_score(group: UnitGroup, total: UnitScore) -> NDArray[np.float64]:
+    score = torch.zeros(group.count, dtype=torch.float64)
     for piece in group.pieces:
-        entries = totals[piece.module].to("cpu", torch.float64) / examples
-        total += entries if piece.index is None else entries[piece.index].sum(1)
-    return total.numpy()
+        entries = total.entries(piece)
+        score += entries if piece.index is None else entries[piece.index].sum(1)
+    return score.numpy()
 
 
 def magnitudes(layout: ModelLayout, groups: Sequence[UnitGroup], edge: int) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from sparseft.selection.budget import Budget
 from sparseft.selection.layout import LayerLayout, ModelLayout, backbone_of, head_names, layout_of
-from sparseft.selection.selection import Choice, ModuleSelection, Selection
+from sparseft.selection.selection import Choice, ModuleSelection, Selection, VectorSelection
 from sparseft.selection.units import UnitGroup, unit_groups
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "ModuleSelection",
     "Selection",
     "UnitGroup",
+    "VectorSelection",
     "backbone_of",
     "head_names",
     "layout_of",

@@ -16,10 +16,12 @@ from sparseft.files import read_json, write_json
 from sparseft.selection.ranges import from_ranges, to_ranges
 from sparseft.selection.units import Kind, Structure
 
-__all__ = ["Choice", "ModuleSelection", "Selection"]
+__all__ = ["Choice", "ModuleSelection", "Selection", "VectorSelection"]
 
 FORMAT = "sparseft.selection"
-VERSION = 1
+# 1: no vectors. A file is of the lowest version that can say what it holds, so that older releases
+# read what they understand.
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,28 @@ class ModuleSelection:
         return self.weights + (int(self.index.size) if self.bias else 0)
 
 
+@dataclass(frozen=True)
+class VectorSelection:
+    """Vectors of one module that are trained whole: "weight", "bias", or both, of `size` each."""
+
+    module: str
+    parameters: tuple[str, ...]
+    size: int
+
+    def __post_init__(self) -> None:
+        known = self.parameters in (("weight",), ("bias",), ("weight", "bias"))
+        if not known or self.size < 1:
+            raise SelectionError(
+                f"expected weight, bias or both, of a size above 0, got {self.parameters} of "
+                f"{self.size} for {self.module}; the selection is damaged."
+            )
+
+    @property
+    def trained(self) -> int:
+        """How many numbers are trained."""
+        return self.size * len(self.parameters)
+
+
 @dataclass(frozen=True, eq=False)
 class Selection:
     """A solved selection.
@@ -96,6 +120,7 @@ class Selection:
         head: names of the modules that are trained densely and are new to the model.
         layer_names: module name of each layer, for maps and reports.
         info: how it was made: budget, saliency, score, control, seed, data, predicted step share.
+        vectors: biases and norms that are trained whole, beside the units.
     """
 
     modules: tuple[ModuleSelection, ...]
@@ -107,11 +132,12 @@ class Selection:
     head: tuple[str, ...]
     layer_names: tuple[str, ...]
     info: Mapping[str, Any] = field(default_factory=dict)
+    vectors: tuple[VectorSelection, ...] = ()
 
     @property
     def trained(self) -> int:
         """How many numbers of the backbone are trained."""
-        return sum(module.trained for module in self.modules)
+        return sum(part.trained for part in (*self.modules, *self.vectors))
 
     @property
     def density(self) -> float:
@@ -155,7 +181,7 @@ class Selection:
         """The content of the file."""
         return {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if self.vectors else 1,
             "density": self.density,
             "trained": self.trained,
             "backbone_parameters": self.backbone_parameters,
@@ -186,7 +212,14 @@ class Selection:
                 }
                 for c in self.choices
             ],
+            **({"vectors": self._vectors_to_list()} if self.vectors else {}),
         }
+
+    def _vectors_to_list(self) -> list[dict[str, Any]]:
+        return [
+            {"module": v.module, "parameters": list(v.parameters), "size": v.size}
+            for v in self.vectors
+        ]
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Selection:
@@ -195,9 +228,9 @@ class Selection:
         Raises:
             SelectionError: another format or version, or a missing or damaged part.
         """
-        if content.get("format") != FORMAT or content.get("version") != VERSION:
+        if content.get("format") != FORMAT or content.get("version") not in (1, VERSION):
             raise SelectionError(
-                f"expected {FORMAT} version {VERSION}, got {content.get('format')!r} version "
+                f"expected {FORMAT} version 1 or {VERSION}, got {content.get('format')!r} version "
                 f"{content.get('version')!r}; make the selection again with this release."
             )
         try:
@@ -230,6 +263,10 @@ class Selection:
                 head=tuple(content["head"]),
                 layer_names=tuple(content["layer_names"]),
                 info=content["info"],
+                vectors=tuple(
+                    VectorSelection(v["module"], tuple(v["parameters"]), int(v["size"]))
+                    for v in content.get("vectors", ())
+                ),
             )
         except (KeyError, TypeError, IndexError) as error:
             raise SelectionError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from sparseft.errors import SelectionError
 from sparseft.selection.selection import ModuleSelection, Selection
+from sparseft.sparse.checks import check_module, check_vector, tied
+from sparseft.sparse.added import keep_for_good, remove_rows
 from sparseft.sparse.fingerprint import base_hash
 from sparseft.sparse.modules import SparseEmbedding, SparseLinear, SparseModule
 from sparseft.sparse.plan import Plan
+from sparseft.sparse.vectors import VectorModule, become_vector_module
 from sparseft_kernels import delta_swap
 from sparseft_kernels.entries import Entries
 
 __all__ = ["disabled", "merge", "selection_of", "sparsify", "sync", "trainable", "unload"]
 
 _STATE = "_sparseft_state"
+_OURS = (SparseModule, VectorModule)
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -55,7 +59,9 @@ def sparsify(model: Model, selection: Selection, *, verify_base: bool = True) ->
         )
     modules = dict(model.named_modules())
     for selected in selection.modules:
-        _check(modules, selected)
+        check_module(modules, selected)
+    for vector in selection.vectors:
+        check_vector(modules, vector, selection)
     if verify_base:
         found = base_hash(model, selection.head)
         if found != selection.base_hash:
@@ -66,77 +72,30 @@ def sparsify(model: Model, selection: Selection, *, verify_base: bool = True) ->
     required = {name: p.requires_grad for name, p in model.named_parameters()}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in selection.head)
+    whole = {vector.module for vector in selection.vectors}
     for selected in selection.modules:
-        _convert(modules, selected)
+        _convert(modules, selected, whole_bias=selected.module in whole)
+    for vector in selection.vectors:
+        if not isinstance(modules[vector.module], SparseModule):
+            become_vector_module(modules[vector.module], vector.parameters)
     setattr(model, _STATE, _State(selection, required))
     return model
 
 
-def _check(modules: dict[str, nn.Module], selected: ModuleSelection) -> None:
-    module = modules.get(selected.module)
-    expected: type[nn.Module] = nn.Embedding if selected.structure == "embedding" else nn.Linear
-    if module is None:
-        raise SelectionError(
-            f"expected a module {selected.module!r} in the model, got none of that name; "
-            "the selection belongs to another model."
-        )
-    if type(module) is not expected:
-        raise SelectionError(
-            f"expected torch.nn.{expected.__name__} at {selected.module!r}, got "
-            f"{type(module).__name__}; quantised or adapted layers cannot be trained sparsely."
-        )
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    if tuple(weight.shape) != selected.shape:
-        raise SelectionError(
-            f"expected {selected.module}.weight of shape {selected.shape}, got "
-            f"{tuple(weight.shape)}; the selection belongs to another model."
-        )
-    if selected.bias and module.bias is None:
-        raise SelectionError(
-            f"expected a bias at {selected.module!r}, got none; "
-            "the selection belongs to another model."
-        )
-    if isinstance(module, nn.Embedding) and (
-        module.max_norm is not None or module.scale_grad_by_freq or module.sparse
-    ):
-        raise SelectionError(
-            f"expected a plain embedding at {selected.module!r}, got one with max_norm, "
-            "scale_grad_by_freq or sparse gradients; switch them off."
-        )
-
-    for name, other in _tied(modules, selected.module):
-        if isinstance(other, nn.Embedding) and selected.structure not in ("rows", "embedding"):
-            raise SelectionError(
-                f"expected rows of {selected.module!r}, which is tied to the embedding {name!r}, "
-                f"got {selected.structure}; select embedding rows, or untie the weights."
-            )
-
-
-def _tied(modules: dict[str, nn.Module], name: str) -> list[tuple[str, nn.Module]]:
-    """The other modules that use the same weight."""
-    weight = modules[name].weight
-    return [
-        (other_name, other)
-        for other_name, other in modules.items()
-        if other_name != name and getattr(other, "weight", None) is weight
-    ]
-
-
-def _convert(modules: dict[str, nn.Module], selected: ModuleSelection) -> None:
+def _convert(modules: dict[str, nn.Module], selected: ModuleSelection, whole_bias: bool) -> None:
     module = modules[selected.module]
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
-    plan = Plan.of(selected, weight.device)
+    plan = Plan.of(selected, weight.device, whole_bias)
     first = _become(module)
     first.attach(plan)
     # A tied weight has several users; each must send its gradient to the same values.
-    for _, other in _tied(modules, selected.module):
+    for _, other in tied(modules, selected.module):
         structure = plan.structure
         if structure in ("rows", "embedding"):
             structure = "embedding" if isinstance(other, nn.Embedding) else "rows"
-        tied = Plan(structure, plan.index, plan.edge, bias=False)
-        _become(other).attach(tied, shared=first.sparse_values)
+        same = Plan(structure, plan.index, plan.edge, bias=False)
+        _become(other).attach(same, shared=first.sparse_values)
 
 
 def _become(module: nn.Module) -> SparseModule:
@@ -148,6 +107,25 @@ def _become(module: nn.Module) -> SparseModule:
 def sparse_modules(model: nn.Module) -> dict[str, SparseModule]:
     """Every module with compact values, by name (tied ones included)."""
     return {n: m for n, m in model.named_modules() if isinstance(m, SparseModule)}
+
+
+def trained_modules(model: nn.Module) -> list[SparseModule | VectorModule]:
+    """Every module with trained values of ours: of entries, or of whole vectors."""
+    return [m for m in model.modules() if isinstance(m, _OURS)]
+
+
+def vector_values(model: nn.Module, selection: Selection) -> dict[str, nn.Parameter]:
+    """The values of each vector that is trained whole, by the vector's name in the model."""
+    found = {}
+    for vector in selection.vectors:
+        module = model.get_submodule(vector.module)
+        for name in vector.parameters:
+            values = module.sparse_bias if isinstance(module, SparseModule) else None
+            if isinstance(module, VectorModule):
+                values = module.values(name)
+            assert values is not None
+            found[f"{vector.module}.{name}"] = values
+    return found
 
 
 def selection_or_none(model: nn.Module) -> Selection | None:
@@ -171,6 +149,11 @@ def selection_of(model: nn.Module) -> Selection:
     return selection
 
 
+def carry_selection(model: nn.Module, selection: Selection) -> None:
+    """Note that a sparse model now trains the entries of `selection`; see `reselect`."""
+    setattr(model, _STATE, replace(getattr(model, _STATE), selection=selection))
+
+
 def trainable(model: nn.Module) -> list[nn.Parameter]:
     """The parameters to give to an optimizer: compact values and the head."""
     selection_of(model)
@@ -183,7 +166,7 @@ def sync(model: nn.Module) -> None:
     Needed only after a change that torch cannot notice, such as through `.data`.
     """
     selection_of(model)
-    for module in sparse_modules(model).values():
+    for module in trained_modules(model):
         module.write_through()
 
 
@@ -195,7 +178,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
     changed inside the block are written when it ends.
     """
     selection_of(model)
-    modules = [m for m in sparse_modules(model).values() if not m.sparse_disabled]
+    modules = [m for m in trained_modules(model) if not m.sparse_disabled]
     _exchange(modules)
     for module in modules:
         module.sparse_disabled = True
@@ -203,7 +186,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         # The block may have merged, unloaded or swapped: what is left is still disabled.
-        left = [m for m in modules if isinstance(m, SparseModule) and m.sparse_disabled]
+        left = [m for m in modules if isinstance(m, _OURS) and m.sparse_disabled]
         _exchange(left)
         for module in left:
             module.sparse_disabled = False
@@ -211,7 +194,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _exchange(modules: list[SparseModule], *, swap: bool = True) -> None:
+def _exchange(modules: list[SparseModule | VectorModule], *, swap: bool = True) -> None:
     """Swap the base's entries with the trained ones, or only put them into the weights."""
     pairs: dict[int, tuple[Entries, Tensor]] = {}
     for module in modules:
@@ -231,31 +214,37 @@ def merge(model: Model) -> Model:
         SelectionError: inside `disabled`, where the weights are the base's.
     """
     selection_of(model)
-    if any(module.sparse_disabled for module in sparse_modules(model).values()):
+    if any(module.sparse_disabled for module in trained_modules(model)):
         raise SelectionError(
             "expected a model with its delta, got one inside sparseft.disabled; "
             "leave the block first, or call sparseft.unload."
         )
     sync(model)
+    keep_for_good(model)
     return _plain(model)
 
 
 def unload(model: Model) -> Model:
     """Put the base model's weights back, bit for bit, and leave a plain model.
 
-    The head stays as it is: the base has none.
+    Rows for new tokens that `load_delta` added are taken away. The head stays as it is: the base
+    has none.
     """
     selection_of(model)
-    modules = sparse_modules(model).values()
+    modules = trained_modules(model)
     _exchange([module for module in modules if not module.sparse_disabled], swap=False)
-    return _plain(model)
+    plain = _plain(model)
+    remove_rows(plain, of_delta=True)
+    return plain
 
 
 def _plain(model: Model) -> Model:
     state: _State = getattr(model, _STATE)
-    for module in sparse_modules(model).values():
+    for module in trained_modules(model):
         module.detach_values()
         plain: type[nn.Module] = nn.Embedding if isinstance(module, nn.Embedding) else nn.Linear
+        if isinstance(module, VectorModule):
+            plain = module.sparse_plain
         module.__class__ = plain  # type: ignore[assignment]
     delattr(model, _STATE)
     for name, parameter in model.named_parameters():

@@ -46,6 +46,10 @@ class CompactLinear(torch.autograd.Function):
         ctx.save_for_backward(saved_x, weight if ctx.needs_input_grad[0] else None, index)
         ctx.structure, ctx.edge = structure, edge
         ctx.value_dtype = values.dtype
+        # Bias values are those of the selected rows, or of all.
+        ctx.whole_bias = bias_values is not None and (
+            structure != "rows" or bias_values.shape[0] != index.shape[0]
+        )
         return F.linear(
             x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype)
         )  # [..., n]
@@ -63,7 +67,7 @@ class CompactLinear(torch.autograd.Function):
             flat_x = x.reshape(flat.shape[0], x.shape[-1])  # [T, k] or [T, m]
             if ctx.structure == "rows":
                 gradient, bias_gradient = masked_grad.rows(
-                    flat, flat_x, index, bias=ctx.needs_input_grad[4]
+                    flat, flat_x, index, bias=ctx.needs_input_grad[4] and not ctx.whole_bias
                 )
             elif ctx.structure == "columns":
                 gradient = masked_grad.columns(flat, flat_x)
@@ -72,6 +76,8 @@ class CompactLinear(torch.autograd.Function):
             else:
                 gradient = masked_grad.elements(flat, flat_x, index)
             gradient = gradient.to(ctx.value_dtype)
+        if ctx.whole_bias and ctx.needs_input_grad[4]:
+            bias_gradient = flat.sum(0, dtype=ctx.value_dtype)  # [n]
         return dX, None, None, gradient, bias_gradient, None, None, None
 
 

@@ -2,8 +2,11 @@
 
     delta.safetensors   compact values (fp32), int32 indices, head parameters
     selection.json      the selection, readable
-    config.json         format version, base hash, hash of the tensors, facts for loading
+    config.json         format version, base hash, hashes of the files, facts for loading
     README.md           a model card
+
+Where tokens were added, delta.safetensors holds their embedding rows, too, and a file of the
+writer's (tokens.json) says what they are.
 
 Values replace the base's entries (they are no differences), so loading is exact. Everything is
 checked before the model is touched.
@@ -11,6 +14,7 @@ checked before the model is touched.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,13 +30,25 @@ from torch import Tensor, nn
 from sparseft import files
 from sparseft.errors import DeltaError, SelectionError
 from sparseft.selection.selection import Selection
+from sparseft.sparse.added import (
+    AddedRows,
+    add_rows,
+    added_rows,
+    base_tables,
+    from_tensors,
+    grown_tables,
+    to_tensors,
+)
 from sparseft.sparse.apply import (
+    disabled,
+    plain_names,
     selection_of,
     selection_or_none,
     sparse_modules,
     sparsify,
     sync,
     unload,
+    vector_values,
 )
 from sparseft.sparse.card import model_card
 from sparseft.sparse.fingerprint import base_hash
@@ -40,7 +56,8 @@ from sparseft.sparse.fingerprint import base_hash
 __all__ = ["Delta", "load_delta", "read_delta", "save_delta", "swap"]
 
 FORMAT = "sparseft.delta"
-VERSION = 1
+# 1: no vectors; what has none is still of that version.
+VERSION = 2
 _INT32_MAX = 2**31 - 1
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -60,15 +77,29 @@ class Delta:
         extra: Mapping[str, Any] = self.config.get("extra", {})
         return extra
 
+    @property
+    def added(self) -> AddedRows | None:
+        """The embedding rows of tokens that the pretrained model lacks; None where it lacks none.
+
+        Raises:
+            DeltaError: they are damaged.
+        """
+        return from_tensors(self.tensors)
+
 
 def save_delta(
-    model: nn.Module, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    extra: Mapping[str, Any] | None = None,
+    beside: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the model's delta to a folder, atomically; an older one there is replaced.
 
     Args:
         model: after `sparsify` or `load_delta`.
         extra: JSON-serialisable facts to keep (label names, how to load the base, scores).
+        beside: text files to keep with it, by name; they are checked when the delta is read.
 
     Raises:
         SelectionError: the model carries no selection.
@@ -84,10 +115,14 @@ def save_delta(
         wide = index.numel() > 0 and int(index[-1]) > _INT32_MAX
         tensors[f"{name}.index"] = index.to("cpu", torch.int64 if wide else torch.int32)
         tensors[f"{name}.values"] = module.sparse_values.detach().to("cpu").contiguous()
-        if module.sparse_bias is not None:
+        if selected.bias and module.sparse_bias is not None:
             tensors[f"{name}.bias_values"] = module.sparse_bias.detach().to("cpu").contiguous()
+    for name, values in vector_values(model, selection).items():
+        tensors[f"{name}.vector"] = values.detach().to("cpu").contiguous()
     for name, parameter in _head(model, selection).items():
         tensors[name] = parameter.detach().to("cpu").contiguous()
+    with disabled(model):
+        tensors.update(to_tensors(added_rows(model)))
     # One entry: safetensors writes several in any order, and equal deltas give equal files.
     content = dump_tensors(tensors, {"format": f"{FORMAT}.{VERSION}"})
     with files.directory(path) as folder:
@@ -95,7 +130,7 @@ def save_delta(
         selection.save(folder / "selection.json")
         config = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if selection.vectors else 1,
             "base_hash": selection.base_hash,
             "base_class": type(model).__name__,
             "tensors_sha256": files.sha256_of(folder / "delta.safetensors"),
@@ -103,9 +138,16 @@ def save_delta(
             "density": selection.density,
             "extra": dict(extra or {}),
         }
+        for name, text in (beside or {}).items():
+            files.write_text(folder / name, text)
+        config["beside"] = {n: _sha256(t.encode()) for n, t in (beside or {}).items()}
         files.write_json(folder / "config.json", config)
         files.write_text(folder / "README.md", model_card(selection, config, len(content)))
     return Path(path)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _head(model: nn.Module, selection: Selection) -> dict[str, nn.Parameter]:
@@ -121,9 +163,9 @@ def read_delta(path: str | os.PathLike[str]) -> Delta:
     folder = Path(path)
     config = files.read_json(folder / "config.json", DeltaError)
     found = (config.get("format"), config.get("version")) if isinstance(config, dict) else None
-    if found != (FORMAT, VERSION):
+    if found not in ((FORMAT, 1), (FORMAT, VERSION)):
         raise DeltaError(
-            f"expected {FORMAT} version {VERSION} in {folder}, got {found}; "
+            f"expected {FORMAT} version 1 or {VERSION} in {folder}, got {found}; "
             "save the delta again with this release."
         )
     tensor_file = folder / "delta.safetensors"
@@ -159,6 +201,8 @@ def _check(model: nn.Module, delta: Delta, base: str) -> None:
             "load the base model (and dtype) that the delta was trained on."
         )
     shapes = {n: tuple(p.shape) for n, p in _head(model, selection).items()}
+    # `base` is a hash with the added rows, so these fit.
+    shapes.update({n: tuple(t.shape) for n, t in to_tensors(delta.added).items()})
     for selected in selection.modules:
         n, k = selected.shape
         m = int(selected.index.size)
@@ -175,6 +219,9 @@ def _check(model: nn.Module, delta: Delta, base: str) -> None:
                 f"expected the indices of {selected.module} to match selection.json, got others; "
                 "the delta is damaged, copy it again."
             )
+    for vector in selection.vectors:
+        for name in vector.parameters:
+            shapes[f"{vector.module}.{name}.vector"] = (vector.size,)
     found = {name: tuple(tensor.shape) for name, tensor in delta.tensors.items()}
     if found != shapes:
         name = min(set(found.items()) ^ set(shapes.items()))[0]
@@ -202,7 +249,8 @@ def load_delta(model: Model, path: str | os.PathLike[str] | Delta) -> Model:
             "expected a plain model, got one that already carries a delta; "
             "call sparseft.swap, or sparseft.unload first."
         )
-    _check(model, delta, base_hash(model, delta.selection.head))
+    tables = {} if delta.added is None else grown_tables(model, delta.added)
+    _check(model, delta, base_hash(model, delta.selection.head, tables))
     return _apply(model, delta)
 
 
@@ -213,19 +261,32 @@ def swap(model: Model, path: str | os.PathLike[str] | Delta) -> Model:
         DeltaError: as `load_delta`; the model then still carries its old delta.
     """
     delta = path if isinstance(path, Delta) else read_delta(path)
-    _check(model, delta, selection_of(model).base_hash)
+    _check(model, delta, _hash_below(model, delta))
     return _apply(unload(model), delta)
+
+
+def _hash_below(model: nn.Module, delta: Delta) -> str:
+    """What `base_hash` would be without the delta that the model carries, with `delta`'s rows."""
+    tables = base_tables(model) if delta.added is None else grown_tables(model, delta.added)
+    if not tables:
+        return selection_of(model).base_hash
+    with disabled(model):
+        return base_hash(model, delta.selection.head, tables, plain_names(model))
 
 
 @torch.no_grad()
 def _apply(model: Model, delta: Delta) -> Model:
+    if delta.added is not None:
+        add_rows(model, delta.added)
     sparsify(model, delta.selection, verify_base=False)
     modules = sparse_modules(model)
     for selected in delta.selection.modules:
         module = modules[selected.module]
         module.sparse_values.copy_(delta.tensors[f"{selected.module}.values"])
-        if module.sparse_bias is not None:
+        if selected.bias and module.sparse_bias is not None:
             module.sparse_bias.copy_(delta.tensors[f"{selected.module}.bias_values"])
+    for name, values in vector_values(model, delta.selection).items():
+        values.copy_(delta.tensors[f"{name}.vector"])
     for name, parameter in _head(model, delta.selection).items():
         parameter.copy_(delta.tensors[name])
     sync(model)

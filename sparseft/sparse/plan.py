@@ -27,26 +27,33 @@ class Plan:
     structure: Structure
     index: Tensor  # [m] int32, or int64 for a weight of 2^31 entries and more
     edge: int
-    bias: bool
+    bias: bool  # bias entries are trained too: those of the selected rows, or those of bias_index
+    bias_index: Tensor | None = None  # [n] where the whole bias is trained
 
     @classmethod
-    def of(cls, selected: ModuleSelection, device: torch.device) -> Plan:
+    def of(cls, selected: ModuleSelection, device: torch.device, whole_bias: bool = False) -> Plan:
         """The plan of one module's selection, on the weight's device."""
         n, k = selected.shape
         index = torch.from_numpy(selected.index.copy()).to(device, index_dtype(n * k))
-        return cls(selected.structure, index, selected.edge, selected.bias)
+        bias_index = torch.arange(n, device=device, dtype=index.dtype) if whole_bias else None
+        return cls(
+            selected.structure, index, selected.edge, selected.bias or whole_bias, bias_index
+        )
 
     def move(self, function: Callable[[Tensor], Tensor]) -> None:
         """Follow a module to another device."""
         self.index = function(self.index)
+        if self.bias_index is not None:
+            self.bias_index = function(self.bias_index)
 
     def entries(self, weight: Tensor) -> Entries:
         """The entries of `weight`, for kernels."""
         return Entries(weight, self.structure, self.index, self.edge)
 
     def bias_entries(self, bias: Tensor) -> Entries:
-        """The bias entries of the selected rows."""
-        return Entries(bias, "elements", self.index)
+        """The trained bias entries: those of the selected rows, or all."""
+        index = self.index if self.bias_index is None else self.bias_index
+        return Entries(bias, "elements", index)
 
     def read(self, weight: Tensor) -> Tensor:
         """Copy the entries out of `weight`, in its dtype."""

@@ -3,9 +3,10 @@
 from sparseft.training.checkpoint import CheckpointStore
 from sparseft.training.evaluate import Evaluation, evaluate, metrics_of
 from sparseft.training.head import HeadWarmup, warm_up_head
-from sparseft.training.loop import TrainOutcome, train
+from sparseft.training.loop import train
 from sparseft.training.pipeline import RunOutcome, TrainedRun, execute, run_folder
 from sparseft.training.prefix_cache import PrefixCache
+from sparseft.training.progress import TrainOutcome
 from sparseft.training.record import MetricsLog
 
 __all__ = [

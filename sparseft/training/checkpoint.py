@@ -20,14 +20,15 @@ __all__ = ["FORMAT_VERSION", "CheckpointStore"]
 
 _log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class CheckpointStore:
     """The one checkpoint of a run, in a folder of its own.
 
     `state.pt` is replaced atomically; it holds tensors and plain values only and is read without
-    unpickling code. `selection.json` is written once: a resumed run must not analyse again.
+    unpickling code. `selection.json` is written once: a resumed run must not analyse again. (What a
+    refresh made of it since is part of the state.)
 
     Args:
         folder: of the checkpoint.

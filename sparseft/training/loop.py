@@ -7,18 +7,18 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sparseft import sparse
 from sparseft.config import TrainingConfig
-from sparseft.errors import CheckpointError, ConfigError
+from sparseft.errors import ConfigError
 from sparseft.methods import Prepared
 from sparseft.models import TextClassifier
+from sparseft.training.averaging import Average, make_average
 from sparseft.training.devices import (
     autocast,
     random_state,
@@ -29,8 +29,11 @@ from sparseft.training.devices import (
 from sparseft.training.evaluate import Evaluation
 from sparseft.training.meters import PeakMemory, StepMeter, count_flops, optimizer_state_bytes
 from sparseft.training.prefix_cache import PrefixCache, replay
+from sparseft.training.progress import Progress, TrainOutcome
 from sparseft.training.record import MetricsLog
+from sparseft.training.refresh import Refresher
 from sparseft.training.schedule import make_optimizer, schedule_factor
+from sparseft.training.values import Snapshot, TrainedValues
 
 __all__ = ["Batches", "Progress", "TrainOutcome", "accumulate", "train"]
 
@@ -47,45 +50,6 @@ class Batches(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
 
     def batches(self, start: int = 0) -> Iterator[dict[str, Tensor]]: ...
-
-
-@dataclass
-class Progress:
-    """How far a run is; a checkpoint holds all of it."""
-
-    epoch: int = 0  # the one that the next step belongs to
-    step_of_epoch: int = 0
-    step: int = 0  # optimizer steps done
-    train_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    milliseconds: list[float] = field(default_factory=list)
-    peak_memory_bytes: int = 0
-    best_score: float | None = None
-    best_loss: float = math.inf
-    best_step: int = 0
-    best_epoch: int = 0
-    seconds_to_best: float = 0.0  # of training and evaluation alone
-    epochs_since_best: int = 0
-    stopped: bool = False
-
-
-@dataclass(frozen=True)
-class TrainOutcome:
-    """What training found and cost; the model holds the best step's values.
-
-    Attributes:
-        score: the best validation score.
-        best_epoch: the epoch (from 1) after which it was reached; `best_step` likewise.
-        seconds_to_best: training and evaluation up to it, without head warm-up and analysis.
-        cost: steps, train_seconds, evaluation_seconds, step_ms_*, flops_per_step,
-            peak_memory_bytes, peak_memory_source, optimizer_state_bytes.
-    """
-
-    score: float
-    best_epoch: int
-    best_step: int
-    seconds_to_best: float
-    cost: dict[str, Any]
 
 
 def accumulate(
@@ -127,10 +91,12 @@ def train(
     save: Callable[[dict[str, Any]], None] | None = None,
     resume: Mapping[str, Any] | None = None,
     cache: PrefixCache | None = None,
+    refresher: Refresher | None = None,
 ) -> TrainOutcome:
     """Train the prepared model and leave it with the values that were best on validation data.
 
-    After every epoch `validate` is called; the best score wins, of equal scores the lower loss.
+    After every `config.validate_every` epochs and after the last step `validate` is called, on the
+    averaged values where there is an average; the best score wins, of equal scores the lower loss.
 
     Args:
         prepared: the model and its trained parameters.
@@ -146,13 +112,14 @@ def train(
         resume: such a state, to go on from.
         cache: stored outputs of the frozen layers for all training texts; those layers, and their
             dropout, do not run then.
+        refresher: exchanges the sparse method's units while it trains.
 
     Raises:
         ConfigError: the loss became infinite or NaN.
         CheckpointError: `resume` does not fit the prepared model.
     """
     head_lr = config.head_lr if head_lr is None else head_lr
-    run = _Run(prepared, batches, config, lr, head_lr, cache)
+    run = _Run(prepared, batches, config, lr, head_lr, cache, refresher)
     seed_everything(seed)
     flops = run.count_flops() if config.measure_flops else None
     if resume is not None:
@@ -172,21 +139,24 @@ class _Run:
         lr: float,
         head_lr: float,
         cache: PrefixCache | None,
+        refresher: Refresher | None,
     ) -> None:
         self.prepared = prepared
         self.cache = cache
+        self.refresher = refresher
         self.model: TextClassifier = prepared.model
         self.batches = batches
         self.config = config
-        self.parameters: list[nn.Parameter] = [*prepared.body, *prepared.head]
+        self.trained = TrainedValues(prepared)
         self.optimizer = make_optimizer(prepared, lr, head_lr, config.weight_decay)
         self.steps_per_epoch = -(-len(batches) // config.accumulation)
         self.steps = self.steps_per_epoch * config.epochs
         if config.max_steps is not None:
             self.steps = min(self.steps, config.max_steps)
-        self.device = self.parameters[0].device
+        self.device = self.trained.device
         self.progress = Progress()
-        self.best: list[Tensor] = []
+        self.average: Average | None = make_average(config, self.trained.parameters, self.steps)
+        self.best: Snapshot | None = None
         self.memory_source = ""
         if config.gradient_checkpointing:
             self.model.gradient_checkpointing_enable()
@@ -229,7 +199,7 @@ class _Run:
         loss = self.accumulate(window)
         norm = None
         if config.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+            norm = nn.utils.clip_grad_norm_(self.trained.parameters, config.clip_norm)
         if not math.isfinite(loss) or (norm is not None and not bool(torch.isfinite(norm))):
             raise ConfigError(
                 f"expected a finite loss and gradient, got a loss of {loss} at step "
@@ -237,6 +207,8 @@ class _Run:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update(progress.step + 1)
         synchronize(self.device)
         progress.milliseconds.append(1000.0 * (time.perf_counter() - start))
         progress.step += 1
@@ -275,28 +247,50 @@ class _Run:
                     last = progress.step == self.steps
                     ended = last or progress.step_of_epoch == self.steps_per_epoch
                     due = save is not None and every is not None and progress.step % every == 0
+                    if not ended:
+                        self.refresh_if_due(ended=False)
                     if ended or due:
                         progress.train_seconds += time.perf_counter() - mark
-                        peak = memory.bytes() or 0
-                        progress.peak_memory_bytes = max(progress.peak_memory_bytes, peak)
+                        self.note_peak(memory)
                     if ended:
                         self.end_epoch(validate, metric, log)
+                        # After the validation, which then sees what was trained.
+                        memory = PeakMemory(self.device)
+                        progress.train_seconds += self.refresh_if_due(ended=True)
+                        self.note_peak(memory)
                     if due and save is not None:
                         save(self.state())
                     if ended:
                         break
                     if due:
                         mark = time.perf_counter()
-        self.restore(self.best)
+        assert self.best is not None
+        self.trained.put(self.best)
+
+    def note_peak(self, memory: PeakMemory) -> None:
+        """Count what was in use since `memory` was made."""
+        peak = memory.bytes() or 0
+        self.progress.peak_memory_bytes = max(self.progress.peak_memory_bytes, peak)
+
+    def refresh_if_due(self, ended: bool) -> float:
+        """Exchange units where the refresher says so; the seconds that took."""
+        refresher, progress = self.refresher, self.progress
+        if refresher is None or not refresher.options.due(
+            progress.step, self.steps, progress.epoch, ended
+        ):
+            return 0.0
+        return refresher.run(self.prepared, self.optimizer, self.average, progress)
 
     def end_epoch(self, validate: Callable[[], Evaluation], metric: str, log: MetricsLog) -> None:
-        """Validate, and keep the values if they are the best so far."""
+        """Validate where it is time to, and keep the values if they are the best so far."""
         progress = self.progress
-        start = time.perf_counter()
-        metrics = validate().metrics
-        progress.evaluation_seconds += time.perf_counter() - start
         progress.epoch += 1
         progress.step_of_epoch = 0
+        if progress.epoch % self.config.validate_every and progress.step < self.steps:
+            return
+        start = time.perf_counter()
+        metrics, values = self.validate(validate)
+        progress.evaluation_seconds += time.perf_counter() - start
         score, loss = metrics[metric], metrics["loss"]
         if not math.isfinite(loss):
             raise ConfigError(
@@ -311,31 +305,32 @@ class _Run:
             progress.best_score, progress.best_loss = score, loss
             progress.best_step, progress.best_epoch = progress.step, progress.epoch
             progress.seconds_to_best = progress.train_seconds + progress.evaluation_seconds
-            progress.epochs_since_best = 0
-            self.best = self.values()
+            self.best = values if values is not None else self.trained.take()
         else:
-            progress.epochs_since_best += 1
             patience = self.config.early_stop_patience
-            progress.stopped = patience is not None and progress.epochs_since_best >= patience
+            since_best = progress.epoch - progress.best_epoch
+            progress.stopped = patience is not None and since_best >= patience
 
-    def values(self) -> list[Tensor]:
-        """Copies of the trained values."""
-        return [parameter.detach().clone() for parameter in self.parameters]
-
-    def restore(self, values: list[Tensor]) -> None:
-        """Set the trained values, in the model's own weights too."""
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters, values, strict=True):
-                parameter.copy_(value)
-        if self.prepared.selection is not None:
-            sparse.sync(self.model)
+    def validate(
+        self, validate: Callable[[], Evaluation]
+    ) -> tuple[dict[str, float], Snapshot | None]:
+        """The metrics, and the averaged values that they are of; None: those that are trained."""
+        if self.average is None or not self.average.ready:
+            return validate().metrics, None
+        trained, averaged = self.trained.take(), self.trained.with_values(self.average.values())
+        self.trained.put(averaged)
+        metrics = validate().metrics
+        self.trained.put(trained)
+        return metrics, averaged
 
     def state(self) -> dict[str, Any]:
         """All that `load_state` needs to go on with the same bits."""
+        changing = self.refresher is not None
         return {
             "progress": asdict(self.progress),
-            "values": self.values(),
-            "best": self.best,
+            "trained": self.trained.take().state(changing),
+            "best": None if self.best is None else self.best.state(changing),
+            "average": None if self.average is None else self.average.state(),
             "optimizer": self.optimizer.state_dict(),
             "random": random_state(),
         }
@@ -346,15 +341,11 @@ class _Run:
         Raises:
             CheckpointError: it holds other parameters.
         """
-        expected = [tuple(parameter.shape) for parameter in self.parameters]
-        got = [tuple(value.shape) for value in state["values"]]
-        if expected != got:
-            raise CheckpointError(
-                f"expected a checkpoint of {len(expected)} parameters of this method's shapes, got "
-                f"{len(got)} that differ; remove the checkpoint folder to start again."
-            )
-        self.restore(state["values"])
-        self.best = [value.to(self.device) for value in state["best"]]
+        self.trained.put(Snapshot.of_state(state["trained"], self.device))
+        if state["best"] is not None:
+            self.best = Snapshot.of_state(state["best"], self.device)
+        if self.average is not None:
+            self.average.load_state(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         restore_random_state(state["random"])
@@ -373,10 +364,21 @@ class _Run:
                 "steps": progress.step,
                 "train_seconds": progress.train_seconds,
                 "evaluation_seconds": progress.evaluation_seconds,
+                "refresh_seconds": progress.refresh_seconds,
                 **meter.summary(),
                 "flops_per_step": flops,
                 "peak_memory_bytes": progress.peak_memory_bytes or None,
                 "peak_memory_source": self.memory_source,
                 "optimizer_state_bytes": optimizer_state_bytes(self.optimizer),
+                "averaging_bytes": 0 if self.average is None else self.average.bytes,
             },
+            notes=self.notes(),
         )
+
+    def notes(self) -> dict[str, Any]:
+        """What happened, as plain data for the record."""
+        if self.refresher is None:
+            return {}
+        progress = self.progress
+        done = {"times": progress.refreshes, "exchanged_units": progress.exchanged_units}
+        return {"refresh": done}

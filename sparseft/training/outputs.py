@@ -15,8 +15,8 @@ from sparseft.config import RunConfig
 from sparseft.data import TaskData
 from sparseft.methods import Prepared
 from sparseft.training.evaluate import Evaluation
-from sparseft.training.loop import TrainOutcome
 from sparseft.training.meters import tensor_bytes
+from sparseft.training.progress import TrainOutcome
 
 __all__ = ["save_trained", "write_predictions"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sparseft.config import RunConfig
 from sparseft.data import OUT_OF_SCOPE, BatchLoader, TaskData, load_data
 from sparseft.errors import ConfigError
 from sparseft.methods import MethodContext, Prepared
+from sparseft.methods.compact import refresh_options
 from sparseft.models import LoadedModel
 from sparseft.results import Result, config_hash, environment, load_result
 from sparseft.selection import Selection
@@ -25,11 +26,14 @@ from sparseft.tracking import Tracker, open_tracker
 from sparseft.training.checkpoint import CheckpointStore
 from sparseft.training.devices import device_name, resolve_device, seed_everything
 from sparseft.training.evaluate import Evaluation, evaluate
-from sparseft.training.head import warm_up_head
-from sparseft.training.loop import TrainOutcome, train
+from sparseft.training.head import HeadWarmup, warm_up_head
+from sparseft.training.held_out import held_out_batches
+from sparseft.training.loop import train
 from sparseft.training.outputs import save_trained, write_predictions
 from sparseft.training.prefix_cache import CacheOfRun, PrefixCache, build_for_run
+from sparseft.training.progress import TrainOutcome
 from sparseft.training.record import MetricsLog
+from sparseft.training.refresh import Refresher
 
 __all__ = ["RunOutcome", "TrainedRun", "execute", "run_folder"]
 
@@ -168,6 +172,7 @@ class _Run:
         self.train_batches = self._loader("train", shuffle=True)
         self.validation = self._loader("validation")
         self.test = self._loader("test")
+        self._analysis_loader: BatchLoader | None = None
 
     def _loader(self, split: str, shuffle: bool = False) -> BatchLoader:
         training = self.config.training
@@ -192,7 +197,9 @@ class _Run:
         config = self.config
         state, selection = saved if saved is not None else ({}, None)
         if selection is not None:
-            return _from_selection(self.loaded.model, selection, state), state["head_seconds"]
+            prepared = _from_selection(self.loaded.model, selection, state)
+            options = refresh_options(config.method)
+            return replace(prepared, refresh=options), state["head_seconds"]
         warmup = warm_up_head(
             self.loaded.model,
             self._loader("train"),
@@ -205,6 +212,7 @@ class _Run:
             seed=config.seed,
             num_layers=len(layout_of(self.loaded.model).layers),
             options={k: v for k, v in config.method.items() if k not in ("name", "lr")},
+            held_out=self._held_out(warmup),
         )
         # PEFT draws its initial values from the global generator.
         seed_everything(config.seed)
@@ -214,10 +222,34 @@ class _Run:
             return prepared, state["head_seconds"]
         return prepared, warmup.seconds
 
-    def _analysis_batches(self, count: int) -> list[dict[str, Tensor]]:
-        # Of an epoch that training never reaches, so its order is one more seeded draw.
-        loader = self._loader("train", shuffle=True)
-        loader.set_epoch(self.config.training.epochs)
+    def _held_out(
+        self, warmup: HeadWarmup
+    ) -> Callable[[int, int], Iterator[dict[str, Tensor]]] | None:
+        if warmup.features is None or warmup.l2 is None:
+            return None
+        features, l2 = warmup.features, warmup.l2
+
+        def batches(count: int, folds: int) -> Iterator[dict[str, Tensor]]:
+            return held_out_batches(
+                self.loaded.model,
+                features,
+                self.train_batches.collate,
+                batch_size=self.config.training.batch_size,
+                count=count,
+                folds=folds,
+                steps=self.config.training.head_warmup_steps,
+                l2=l2,
+                seed=self.config.seed,
+            )
+
+        return batches
+
+    def _analysis_batches(self, count: int, draw: int = 0) -> list[dict[str, Tensor]]:
+        # Of epochs that training never reaches, so their orders are more seeded draws.
+        if self._analysis_loader is None:
+            self._analysis_loader = self._loader("train", shuffle=True)
+        loader = self._analysis_loader
+        loader.set_epoch(self.config.training.epochs + draw)
         batches: list[dict[str, Tensor]] = []
         for batch in loader:
             batches.append({key: batch[key] for key in ("input_ids", "attention_mask", "labels")})
@@ -247,16 +279,17 @@ class _Run:
         """Train on the training split, from the checkpoint where there is one."""
         config = self.config
         state = saved[0] if saved is not None else None
-        seconds = {
+        kept = {
             "head_seconds": head_seconds,
             "analysis_seconds": prepared.analysis_seconds,
             "cache_seconds": cache.seconds,
+            "lr_factor": prepared.lr_factor,
         }
         # A method without a body tunes its head: each method tries as many learning rates.
         head_scale = 1.0 if prepared.body else config.lr_scale
 
         def save(now: dict[str, Any]) -> None:
-            store.save({**now, **seconds, "notes": dict(prepared.notes)}, prepared.selection)
+            store.save({**now, **kept, "notes": dict(prepared.notes)}, prepared.selection)
 
         step = 0 if state is None else int(state["progress"]["step"])
         with MetricsLog(folder / "metrics.jsonl", tracker, after_step=step) as log:
@@ -265,7 +298,7 @@ class _Run:
                 self.train_batches,
                 lambda: self.evaluate(prepared, self.validation, cache.cache),
                 config.training,
-                lr=config.lr,
+                lr=config.lr * prepared.lr_factor,
                 head_lr=config.training.head_lr * head_scale,
                 metric=self.metric,
                 seed=config.seed,
@@ -273,6 +306,9 @@ class _Run:
                 save=save,
                 resume=state,
                 cache=cache.cache,
+                refresher=None
+                if prepared.refresh is None
+                else Refresher(prepared.refresh, self._analysis_batches, config.seed),
             )
 
     def evaluate(
@@ -337,13 +373,14 @@ class _Run:
                 "label_names": list(data.label_names),
                 "truncated_rows": self.train_batches.truncated,
             },
-            tuning={"lr": config.lr, "lr_scale": config.lr_scale},
+            tuning={"lr": config.lr * prepared.lr_factor, "lr_scale": config.lr_scale},
             environment=where,
             config=mapping,
             config_hash=digest,
             notes={
                 **prepared.notes,
                 **cache.notes,
+                **outcome.notes,
                 "metric": self.metric,
                 "best_epoch": outcome.best_epoch,
                 "best_step": outcome.best_step,
@@ -375,5 +412,6 @@ def _from_selection(
         optimizer="sparse_adamw",
         selection=selection,
         analysis_seconds=state["analysis_seconds"],
+        lr_factor=state["lr_factor"],
         notes=state["notes"],
     )
