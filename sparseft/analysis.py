@@ -34,6 +34,7 @@ def analyze(
     units: Sequence[str] = ("neuron", "head"),
     saliency: str = "gradient_x_input",
     score: str = "fisher",
+    allocation: str = "score",
     control: str = "none",
     depth: float | str = "auto",
     block_edge: int = 32,
@@ -52,6 +53,9 @@ def analyze(
         saliency: token weights, see `sparseft.saliency.tokens`.
         score: what a unit is worth, see `sparseft.saliency.scores`. A unit of negative score is
             taken only where the control or the budget leaves nothing else.
+        allocation: how many units each layer and kind gets: by the "score" itself, or by the
+            plain "fisher", the score then saying only which ones. Scores that estimate a mean
+            gradient are noisier over layers than within one.
         control: "none" keeps the token-weighted choice. The others keep its structure (the same
             number of units in every group) but choose them at random, by magnitude, or by the
             Fisher without token weights: what a fair comparison needs.
@@ -68,6 +72,8 @@ def analyze(
         raise SelectionError(
             f"expected a control of {', '.join(get_args(Control))}, got {control!r}."
         )
+    if allocation not in ("score", "fisher"):
+        raise SelectionError(f"expected an allocation of score or fisher, got {allocation!r}.")
     started = time.perf_counter()
     layout = layout_of(model)
     heads = head_names(model) if head is None else tuple(head)
@@ -80,7 +86,7 @@ def analyze(
         batches,
         saliencies=(saliency,),
         score=score,
-        plain_fisher=control == "unweighted",
+        plain_fisher=allocation == "fisher" or control == "unweighted",
         lowest_layer=min(lowest_layers),
         block_edge=block_edge,
         seed=seed,
@@ -90,7 +96,7 @@ def analyze(
     parameters = _backbone_parameters(model, heads)
     packing = solve(
         groups,
-        measured.by_saliency[saliency],
+        measured.plain_fisher if allocation == "fisher" else measured.by_saliency[saliency],
         budget,
         backbone_parameters=parameters,
         cost=cost,
@@ -100,6 +106,7 @@ def analyze(
     chosen = packing.chosen
     if control != "none":
         scores = _control_scores(control, layout, groups, measured, block_edge, seed)
+    if control != "none" or allocation == "fisher":
         chosen = tuple(
             np.sort(np.argsort(-score, kind="stable")[: units_.size])
             for score, units_ in zip(scores, chosen, strict=True)
@@ -110,6 +117,7 @@ def analyze(
         "units": list(units),
         "saliency": saliency,
         "score": score,
+        "allocation": allocation,
         "control": control,
         "depth": depth,
         "seed": seed,

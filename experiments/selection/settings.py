@@ -54,7 +54,13 @@ METHODS = (
 ABLATIONS = (
     Arm("in-sample scores", "sparse", (*_UPPER, "method.folds=0"), tuned=False),
     Arm("Fisher score", "sparse", (*_UPPER, "method.score=fisher"), tuned=False),
-    Arm("no token weights", "sparse", (*_UPPER, "method.saliency=uniform"), tuned=False),
+    Arm(
+        "gradient x input weights",
+        "sparse",
+        (*_UPPER, "method.saliency=gradient_x_input"),
+        tuned=False,
+    ),
+    Arm("allocation by score", "sparse", (*_UPPER, "method.allocation=score"), tuned=False),
     Arm("construct tokens", "sparse", (*_UPPER, "constructs.tokens=64"), tuned=False),
     Arm("every depth", "sparse", ("method.depth=auto",), tuned=False),
     Arm("refresh", "sparse", (*_UPPER, "method.refresh={every: 1, share: 0.1, until: 0.5}"), False),

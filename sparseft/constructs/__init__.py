@@ -5,6 +5,7 @@ them, `markdown_card` and `html_card` show them, and `adapt` makes them tokens o
 """
 
 from sparseft.constructs.adapt import Adapted, adapt, keep_rows, row_selection
+from sparseft.constructs.additions import TOKENS_FILE, Additions, tokenizer_of
 from sparseft.constructs.card import html_card, markdown_card
 from sparseft.constructs.construct import Construct, Constructs, Example
 from sparseft.constructs.mining import MiningSettings, mine
@@ -14,7 +15,9 @@ from sparseft.constructs.texts import TokenisedTexts, fingerprint, tokenise
 from sparseft.constructs.tokenizer import ExtendedTokenizer, extend_tokenizer
 
 __all__ = [
+    "TOKENS_FILE",
     "Adapted",
+    "Additions",
     "Construct",
     "Constructs",
     "Example",
@@ -33,4 +36,5 @@ __all__ = [
     "mine",
     "row_selection",
     "tokenise",
+    "tokenizer_of",
 ]

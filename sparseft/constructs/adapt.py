@@ -20,6 +20,7 @@ from sparseft.constructs.tokenizer import ExtendedTokenizer, extend_tokenizer
 from sparseft.errors import ConfigError, ModelError
 from sparseft.selection.layout import head_names, layout_of
 from sparseft.selection.selection import Choice, ModuleSelection, Selection
+from sparseft.sparse.added import make_room
 from sparseft.sparse.fingerprint import base_hash
 
 __all__ = ["Adapted", "adapt", "keep_rows", "row_selection"]
@@ -78,7 +79,8 @@ def adapt(
         max_length: longer texts are no contexts.
 
     Raises:
-        ModelError: see `extend_tokenizer`; or the model's embedding is no plain one.
+        ModelError: see `extend_tokenizer`; or the model's embedding is no plain one, or has rows
+            of added tokens already.
         ConfigError: a setting is outside its range.
     """
     if rows not in ("mean", "least_squares") or contexts < 1:
@@ -178,32 +180,11 @@ def _table(model: nn.Module) -> Tensor:
 
 def _grow(model: nn.Module, extended: ExtendedTokenizer) -> None:
     """Rows for the new ids: the means of the pieces, in the embedding and in an untied head."""
-    owner = _with_embeddings(model)
     numbers = list(extended.pieces)
-    asks = _table(model).requires_grad
-    if numbers[-1] >= len(_table(model)):
-        # New rows are drawn before they are overwritten: not from the caller's random numbers.
-        with torch.random.fork_rng(devices=[]):
-            owner.resize_token_embeddings(numbers[-1] + 1, mean_resizing=False)
-    table = _table(model)
-    table.requires_grad_(asks)
-    head = owner.get_output_embeddings()
-    tables = [table]
-    if head is not None and head.weight.data_ptr() != table.data_ptr():
-        tables.append(head.weight)
-    with torch.no_grad():
-        for part in tables:
+    for name in make_room(model, numbers):
+        part = model.get_parameter(name)
+        with torch.no_grad():
             part[numbers] = mean_rows(part, extended.pieces).to(part)
-
-
-def _with_embeddings(model: nn.Module) -> Any:
-    """The outermost transformers model, which knows of a tied head."""
-    for module in model.modules():
-        if hasattr(module, "resize_token_embeddings"):
-            return module
-    raise ModelError(
-        f"expected a model of transformers, got {type(model).__name__}; its embedding cannot grow."
-    )
 
 
 def _contexts(

@@ -43,6 +43,7 @@ class ExtendedTokenizer:
         tokenizer: the extended one, an ordinary fast tokenizer of transformers.
         pieces: for each new id the ids that stood in its place.
         names: for each new id its text.
+        entries: for each new id what the tokenizer's model looks up.
         uses: for each new id how often the given texts have it.
         skipped: for each construct that became no token, the reason.
         first: the first new id.
@@ -51,6 +52,7 @@ class ExtendedTokenizer:
     tokenizer: Any
     pieces: Mapping[int, tuple[int, ...]]
     names: Mapping[int, str]
+    entries: Mapping[int, str]
     uses: Mapping[int, int]
     skipped: Mapping[str, str]
     first: int
@@ -92,9 +94,8 @@ def extend_tokenizer(
         )
     constructs.check_tokenizer(tokenizer)
     backend = fast_backend(tokenizer)
-    content = json.loads(backend.to_str())
-    content.update(padding=None, truncation=None)
-    build = _Build(content, type(backend))
+    build = Builder.of(tokenizer)
+    content = build.content
     pieces_of(content)
     check_model(content, build.encode, build.probe)
     reader = Reader(content, backend, build.encode, build.probe)
@@ -122,9 +123,10 @@ def extend_tokenizer(
         encoded = build.encode(made, list(texts))
         uses = Counter(number for ids in encoded for number in ids if number >= build.first)
     result = ExtendedTokenizer(
-        tokenizer=_wrapped(tokenizer, build.tokenizer(made)),
+        tokenizer=wrapped(tokenizer, build.tokenizer(made)),
         pieces={build.first + n: c.tokens for n, c in enumerate(chosen)},
         names={build.first + n: c.text for n, c in enumerate(chosen)},
+        entries={build.first + n: c.entry for n, c in enumerate(chosen)},
         uses={build.first + n: uses[build.first + n] for n in range(len(chosen))},
         skipped=skipped,
         first=build.first,
@@ -134,7 +136,7 @@ def extend_tokenizer(
     return result
 
 
-class _Build:
+class Builder:
     """Tokenizers from contents of tokenizer.json, without importing the library."""
 
     def __init__(self, content: dict[str, Any], kind: Any) -> None:
@@ -143,14 +145,25 @@ class _Build:
         known = self.tokenizer(content).get_vocab(with_added_tokens=True)
         self.first = max(known.values(), default=-1) + 1
 
+    @classmethod
+    def of(cls, tokenizer: Any) -> Builder:
+        """For a fast tokenizer, which stays as it is."""
+        backend = fast_backend(tokenizer)
+        content = json.loads(backend.to_str())
+        content.update(padding=None, truncation=None)
+        return cls(content, type(backend))
+
     def tokenizer(self, content: dict[str, Any]) -> Any:
+        """The tokenizer of a content."""
         return self._kind.from_str(json.dumps(content))
 
     def encode(self, content: dict[str, Any], texts: list[str]) -> list[list[int]]:
+        """The ids of texts by the tokenizer of a content, without those that frame a text."""
         found = self.tokenizer(content).encode_batch(texts, add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
     def probe(self, component: dict[str, Any], text: str) -> list[tuple[str, tuple[int, int]]]:
+        """The pre-tokens that a component makes of a text, with their characters."""
         small = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "x"}
         bare = {**self.content, "added_tokens": [], "normalizer": None, "model": small}
         bare.update(pre_tokenizer=component, post_processor=None, decoder=None)
@@ -158,6 +171,7 @@ class _Build:
         return [(piece, (start, end)) for piece, (start, end) in found]
 
     def extended(self, chosen: Sequence[Candidate]) -> dict[str, Any]:
+        """The content with new tokens, which get the next ids in their order."""
         if not chosen:
             return copy.deepcopy(self.content)
         added = {c.entry: (self.first + n, c.tokens) for n, c in enumerate(chosen)}
@@ -192,7 +206,7 @@ def _check(
             )
 
 
-def _wrapped(tokenizer: Any, backend: Any) -> Any:
+def wrapped(tokenizer: Any, backend: Any) -> Any:
     """`backend` as a tokenizer of transformers with the settings of `tokenizer`.
 
     The class is the general one: those of a model family build their own pre-tokenizer when they

@@ -29,11 +29,12 @@ _DEFAULTS: dict[str, Any] = {
     "density": None,
     "step_time": None,
     "units": ["neuron", "head"],
-    "saliency": "gradient_x_input",
-    "score": "fisher",
-    "folds": 0,
+    "saliency": "uniform",
+    "score": "agreement",
+    "allocation": "fisher",
+    "folds": 4,
     "depth": 0.5,
-    "batches": 4,
+    "batches": 32,
     "block_edge": 32,
     "biases": False,
     "norms": False,
@@ -47,8 +48,10 @@ _DEFAULTS: dict[str, Any] = {
 def sparse(model: TextClassifier, context: MethodContext) -> Prepared:
     """Analyse a few training batches, select under the budget, train only what was selected.
 
-    Options: density or step_time (the budget), units, saliency, depth (share of upper layers, or
-    "auto"), batches (analysed), block_edge; see `sparseft.analyze`. biases, norms: train
+    Options: density or step_time (the budget), units, saliency, score, allocation, depth (share of
+    upper layers, or "auto"), block_edge; see `sparseft.analyze`. batches: most that are analysed.
+    folds: 0 analyses them under the run's own head, which has seen them; 2 and more show each fold
+    under a head fitted to the others (`sparseft.training.held_out`). biases, norms: train
     these too, from the lowest trained layer upwards and within the density. refresh: see
     `sparseft.sparse.refresh`. lr_by_width with reference_density: see `width_factor`.
     """
@@ -87,6 +90,7 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
         units=tuple(options["units"]),
         saliency=options["saliency"],
         score=options["score"],
+        allocation=options["allocation"],
         control=control,
         depth=options["depth"],
         block_edge=options["block_edge"],

@@ -1,4 +1,4 @@
-"""Embedding rows that were added to a model for new tokens: saved with a delta, and taken away again.
+"""Embedding rows that were added for new tokens: saved with a delta, and taken away again.
 
 The rows belong to the base that a selection is made for, so `base_hash` covers them. A delta keeps
 them, because the pretrained model that it is loaded into has none.
@@ -25,6 +25,7 @@ __all__ = [
     "base_tables",
     "from_tensors",
     "grown_tables",
+    "has_added",
     "keep_for_good",
     "make_room",
     "remove_rows",
@@ -86,7 +87,7 @@ def from_tensors(tensors: Mapping[str, Tensor]) -> AddedRows | None:
     return AddedRows(ids, rows)
 
 
-def make_room(model: nn.Module, ids: Sequence[int]) -> None:
+def make_room(model: nn.Module, ids: Sequence[int]) -> tuple[str, ...]:
     """Give the token embedding (and an untied output matrix) rows for new ids, and remember it.
 
     The other rows keep their bits. What the new ones hold is for the caller to write; ids between
@@ -95,6 +96,9 @@ def make_room(model: nn.Module, ids: Sequence[int]) -> None:
     Args:
         model: a plain model of a known family.
         ids: new token ids.
+
+    Returns:
+        The names of the tables that have rows for them.
 
     Raises:
         ModelError: no transformers model, or one that has added rows already.
@@ -124,11 +128,18 @@ def make_room(model: nn.Module, ids: Sequence[int]) -> None:
     with torch.no_grad():
         for name in names:
             model.get_parameter(name)[new] = 0
+    return tuple(names)
 
 
 def _note(model: nn.Module) -> _Note | None:
     found: _Note | None = getattr(model, _NOTE, None)
     return found
+
+
+def has_added(model: nn.Module, *, of_delta: bool = False) -> bool:
+    """Whether rows were added, or only whether a delta brought them."""
+    note = _note(model)
+    return note is not None and (note.of_delta or not of_delta)
 
 
 def added_rows(model: nn.Module) -> AddedRows | None:
@@ -255,4 +266,3 @@ def _owner(model: nn.Module) -> Any:
     raise ModelError(
         f"expected a model of transformers, got {type(model).__name__}; its embedding cannot grow."
     )
-

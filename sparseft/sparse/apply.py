@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sparseft.errors import SelectionError
 from sparseft.selection.selection import ModuleSelection, Selection
-from sparseft.sparse.checks import check_module, check_vector, tied
 from sparseft.sparse.added import keep_for_good, remove_rows
+from sparseft.sparse.checks import check_module, check_vector, tied
 from sparseft.sparse.fingerprint import base_hash
 from sparseft.sparse.modules import SparseEmbedding, SparseLinear, SparseModule
 from sparseft.sparse.plan import Plan
@@ -152,6 +152,13 @@ def selection_of(model: nn.Module) -> Selection:
 def carry_selection(model: nn.Module, selection: Selection) -> None:
     """Note that a sparse model now trains the entries of `selection`; see `reselect`."""
     setattr(model, _STATE, replace(getattr(model, _STATE), selection=selection))
+
+
+def plain_names(model: nn.Module) -> tuple[str, ...]:
+    """The names of the parameters that the model had before `sparsify`."""
+    selection_of(model)
+    state: _State = getattr(model, _STATE)
+    return tuple(state.required_grad)
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:

@@ -37,6 +37,7 @@ from sparseft.sparse.added import (
     base_tables,
     from_tensors,
     grown_tables,
+    has_added,
     to_tensors,
 )
 from sparseft.sparse.apply import (
@@ -121,8 +122,9 @@ def save_delta(
         tensors[f"{name}.vector"] = values.detach().to("cpu").contiguous()
     for name, parameter in _head(model, selection).items():
         tensors[name] = parameter.detach().to("cpu").contiguous()
-    with disabled(model):
-        tensors.update(to_tensors(added_rows(model)))
+    if has_added(model):
+        with disabled(model):
+            tensors.update(to_tensors(added_rows(model)))
     # One entry: safetensors writes several in any order, and equal deltas give equal files.
     content = dump_tensors(tensors, {"format": f"{FORMAT}.{VERSION}"})
     with files.directory(path) as folder:
@@ -177,6 +179,7 @@ def read_delta(path: str | os.PathLike[str]) -> Delta:
                 f"got {digest[:12]}…; the file is truncated or was changed, copy it again."
             )
         tensors = load_tensors(tensor_file.read_bytes())
+        _check_beside(folder, config.get("beside", {}))
     except OSError as error:
         raise DeltaError(
             f"expected a readable {tensor_file}, got: {error.strerror}; copy the delta again."
@@ -190,6 +193,22 @@ def read_delta(path: str | os.PathLike[str]) -> Delta:
     except SelectionError as error:
         raise DeltaError(f"expected a selection in {folder}, got: {error}") from error
     return Delta(tensors, selection, config)
+
+
+def _check_beside(folder: Path, hashes: Any) -> None:
+    named = isinstance(hashes, Mapping) and all(Path(name).name == name for name in hashes)
+    if not named:
+        raise DeltaError(
+            f"expected names of files in {folder / 'config.json'} under beside, got {hashes!r}; "
+            "the file is damaged, copy the delta again."
+        )
+    for name, digest in hashes.items():
+        file = folder / name
+        if not file.is_file() or files.sha256_of(file) != digest:
+            raise DeltaError(
+                f"expected {file} with SHA-256 {str(digest)[:12]}…, got "
+                f"{'another content' if file.is_file() else 'none'}; copy the delta again."
+            )
 
 
 def _check(model: nn.Module, delta: Delta, base: str) -> None:
@@ -267,10 +286,10 @@ def swap(model: Model, path: str | os.PathLike[str] | Delta) -> Model:
 
 def _hash_below(model: nn.Module, delta: Delta) -> str:
     """What `base_hash` would be without the delta that the model carries, with `delta`'s rows."""
-    tables = base_tables(model) if delta.added is None else grown_tables(model, delta.added)
-    if not tables:
+    if delta.added is None and not has_added(model, of_delta=True):
         return selection_of(model).base_hash
     with disabled(model):
+        tables = base_tables(model) if delta.added is None else grown_tables(model, delta.added)
         return base_hash(model, delta.selection.head, tables, plain_names(model))
 
 

@@ -20,7 +20,7 @@ def base_hash(
     """SHA-256 over names, dtypes, shapes and bytes of every parameter outside the head.
 
     Args:
-        model: a model that carries no delta, or one inside `disabled` whose plain `names` are given.
+        model: a model that carries no delta, or one inside `disabled` with its plain `names`.
         head: names of the root children to leave out.
         tables: what to take in place of some parameters, by their names.
         names: the only parameters that count; None: all.

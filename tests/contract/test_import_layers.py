@@ -39,6 +39,8 @@ _LAYERS = {
     "predict": 5,
     "report": 5,
     "reporting": 5,
+    "case": 5,
+    "case_study": 5,
 }
 _HELPERS = {"config", "paths", "results", "tracking"}
 
