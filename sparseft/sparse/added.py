@@ -168,11 +168,11 @@ def grown_tables(model: nn.Module, added: AddedRows) -> dict[str, Tensor]:
                 f"expected a table {name!r} for added rows of shape {tuple(rows.shape)}, got "
                 f"{shape}; load the base model that the delta was trained on."
             )
-        table = table.detach().cpu()
+        old = table.detach().cpu()
         # Rows of another delta may stand there.
-        size = len(table) if note is None or not note.of_delta else note.size
-        grown = table.new_zeros(max(size, int(added.ids[-1]) + 1), *table.shape[1:])
-        grown[:size] = table[:size]
+        size = len(old) if note is None or not note.of_delta else note.size
+        grown = old.new_zeros(max(size, int(added.ids[-1]) + 1), *old.shape[1:])
+        grown[:size] = old[:size]
         if note is not None and note.of_delta:
             grown[note.ids[note.ids < size]] = note.replaced[name]
         grown[added.ids] = rows.to(grown)
