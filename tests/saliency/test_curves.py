@@ -209,7 +209,7 @@ def test_refusals() -> None:
     batch = _texts()
     for wrong in ({"points": 0}, {"batch_size": 0}, {"seeds": ()}):
         with pytest.raises(ConfigError, match="at least one seed"):
-            saliency_curves(Reader(), [batch], {"finds": _finds}, replacement=MASK, **wrong)  # type: ignore[arg-type]
+            saliency_curves(Reader(), [batch], {"finds": _finds}, replacement=MASK, **wrong)
     with pytest.raises(SelectionError, match="at least one batch"):
         saliency_curves(Reader(), [], {"finds": _finds}, replacement=MASK)
     with pytest.raises(ConfigError, match="from 'short'"):

@@ -241,7 +241,7 @@ class TestEdges:
         model = tiny(family)
         batch = tiny_batch(model, 4, 7, seed=2)
         expected = token_saliency(model, batch, method, steps=4, baseline=4)
-        model.backbone.to(torch.bfloat16)  # type: ignore[union-attr]
+        model.backbone.to(torch.bfloat16)
         half = token_saliency(model, batch, method, steps=4, baseline=4)
         assert half.dtype == torch.float32
         assert float((half - expected).abs().mean()) < 0.1
@@ -255,7 +255,7 @@ class TestWithoutATrace:
     def test_everything_is_restored(self, family: str, method: str) -> None:
         model = tiny(family)
         model.train()
-        config = model.backbone.config  # type: ignore[union-attr]
+        config = model.backbone.config
         before = {k: v.clone() for k, v in model.state_dict().items()}
         batch = tiny_batch(model, 3, 6, seed=1)
         token_saliency(model, batch, method, steps=2, baseline=4)
