@@ -145,9 +145,7 @@ class Board:
 def compose_config(job: Job, output: Path) -> RunConfig:
     """The run's settings."""
     common = (
-        "experiment=selection",
-        "training.save=none",
-        "training.measure_flops=false",
+        "+experiment=selection",
         "tracking.wandb=off",
         f"output={output}",
     )
