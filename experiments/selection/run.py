@@ -75,7 +75,7 @@ class Board:
 
     def job(self, stage: str, arm: Arm, data: str, model: str, seed: int, scale: float) -> Job:
         """The run of an arm."""
-        overrides = [text.format(cache=self.cache) for text in arm.overrides]
+        overrides = [text.replace("{cache}", str(self.cache)) for text in arm.overrides]
         overrides = [
             f"data={data}",
             f"model={model}",
@@ -135,7 +135,7 @@ class Board:
                 for d in self.densities
             ),
         ]
-        for seed in self.size.seeds:
+        for seed in self.size.variant_seeds:
             for model, data in self.places():
                 for arm in arms:
                     scale = self.best_scale("sparse", model)

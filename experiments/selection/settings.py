@@ -27,6 +27,7 @@ class Size:
     data: dict[str, tuple[str, ...]]
     models: tuple[str, ...]
     seeds: tuple[int, ...]
+    variant_seeds: tuple[int, ...]
     common: tuple[str, ...]
 
 
@@ -54,6 +55,9 @@ METHODS = (
 ABLATIONS = (
     Arm("in-sample scores", "sparse", (*_UPPER, "method.folds=0"), tuned=False),
     Arm("Fisher score", "sparse", (*_UPPER, "method.score=fisher"), tuned=False),
+    Arm("scaled Fisher score", "sparse", (*_UPPER, "method.score=scaled_fisher"), tuned=False),
+    Arm("first-order score", "sparse", (*_UPPER, "method.score=first_order"), tuned=False),
+    Arm("agreement by class", "sparse", (*_UPPER, "method.score=class_agreement"), tuned=False),
     Arm(
         "gradient x input weights",
         "sparse",
@@ -102,12 +106,14 @@ SIZES = {
         },
         models=("minilm",),
         seeds=(0, 1, 2, 3, 4),
+        variant_seeds=(0, 1, 2),
         common=(*_FEW, "threads=1", "device=cpu"),
     ),
     "gpu": Size(
         data=dict.fromkeys(_DATA, ("training.epochs=5",)),
         models=("minilm", "smollm2"),
         seeds=(0, 1, 2, 3, 4),
+        variant_seeds=(0, 1, 2),
         common=("training.batch_size=32", "device=cuda"),
     ),
 }
