@@ -1,0 +1,1 @@
+"""A case study: what the data says, what a sparsely trained model listens to, and where it sits."""
