@@ -84,7 +84,7 @@ def test_a_decoders_path_cannot_start_at_zero(family: str) -> None:
     batch = tiny_batch(model, 2, 5, seed=1)
     for baseline in ("pad", "zero"):
         with pytest.raises(ConfigError, match="baseline other than zeros"):
-            integrated_gradients(model, batch, _loss, baseline=baseline)  # type: ignore[arg-type]
+            integrated_gradients(model, batch, _loss, baseline=baseline)
 
 
 def test_refusals() -> None:
