@@ -94,7 +94,7 @@ SIZES = {
             "clinc150": ("data.shots=8", "training.epochs=3"),
             "semeval2010_task8": (
                 "data.shots=16",
-                "training.epochs=8",
+                "training.epochs=5",
                 "training.validate_every=2",
             ),
             "tweet_eval_emotion": (
@@ -102,7 +102,12 @@ SIZES = {
                 "training.epochs=30",
                 "training.validate_every=6",
             ),
-            "scicite": ("data.shots=16", "training.epochs=40", "training.validate_every=8"),
+            "scicite": (
+                "data.shots=16",
+                "training.epochs=20",
+                "training.validate_every=5",
+                "model.max_length=64",
+            ),
         },
         models=("minilm",),
         seeds=(0, 1, 2, 3, 4),
