@@ -52,7 +52,7 @@ class RefreshOptions:
     share: float = 0.1
     until: float = 0.5
     flat_by: FlatnessScore = "moments"
-    batches: int = 2
+    batches: int = 8
     second_moment: SecondMoment = "zero"
 
     def __post_init__(self) -> None:
@@ -130,8 +130,8 @@ def refresh(
 ) -> Refreshed:
     """Exchange flat units once, in place.
 
-    Candidates are scored as the selection was: by its token saliency, by the unweighted Fisher of
-    that control, or at random for the random control (Mocanu et al. 2018).
+    Candidates are scored as the selection was: by its score and token saliency, by the unweighted
+    Fisher of that control, or at random for the random control (Mocanu et al. 2018).
 
     Args:
         model: after `sparsify`; between two optimizer steps, gradients dropped.
@@ -158,15 +158,15 @@ def refresh(
         generator = np.random.default_rng(seed)
         scores = tuple(generator.random(group.count) for group in groups)
     else:
-        saliency = str(selection.info.get("saliency", "gradient_x_input"))
-        saliency = "uniform" if control == "unweighted" else saliency
+        plain = control == "unweighted"
+        saliency = "uniform" if plain else str(selection.info.get("saliency", "uniform"))
         measured = unit_sensitivities(
             model,
             layout,
             groups,
             batches,
             saliencies=(saliency,),
-            score=str(selection.info.get("score", "fisher")),
+            score="fisher" if plain else str(selection.info.get("score", "fisher")),
             seed=seed,
             lowest_layer=max(selection.lowest_layer, 0),
             block_edge=_edge(selection),

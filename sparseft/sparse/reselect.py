@@ -57,7 +57,7 @@ def reselect(
         optimizer: its state for the compact values moves with them; state of new entries is 0.
         second_moment: "mean" starts the second moment of new entries (exp_avg_sq) at the kept
             ones' mean instead of 0. torch counts steps by tensor, so from 0 the bias correction
-            is missing and new entries move up to (1 - b1^n) / sqrt(1 - b2^n), about 6.5, times as
+            is missing and new entries move up to (1 - b1^n) / sqrt(1 - b2^n), up to 6.6, times as
             far as old ones in their first tens of steps.
 
     Returns:
