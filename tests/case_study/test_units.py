@@ -8,7 +8,7 @@ import pytest
 from sparseft.case_study.effects import class_effect, most_sensitive, random_alike
 from sparseft.case_study.placement import placement_of
 from sparseft.case_study.scoring import Scorer
-from sparseft.case_study.units import selected_units
+from sparseft.case_study.units import all_groups, selected_units
 from sparseft.data import Split
 from sparseft.reporting.predictor import Predictor
 from sparseft.selection import layout_of
@@ -29,10 +29,9 @@ def test_placement_counts_the_selection_and_expects_as_many_weights() -> None:
     # The lowest layer was out of reach: depth 0.67 of 3 layers is the upper two.
     assert (found.expected[0] == 0).all() and np.isnan(found.ratio[0]).all()
     units = selected_units(model, selection)
-    size = {kind: int(units.size[units.kind == kind][0]) for kind in np.unique(units.kind).tolist()}
-    sizes = np.array([size.get(kind, 0) for kind in found.kinds])
-    if (sizes > 0).all():
-        assert (found.expected * sizes).sum() == pytest.approx(int(units.size.sum()))
+    size = {group.kind: group.size for group in all_groups(layout_of(model), selection)}
+    sizes = np.array([size[kind] for kind in found.kinds])
+    assert (found.expected * sizes).sum() == pytest.approx(int(units.size.sum()))
     chance = found.expected[1:] / found.units[1:]
     assert np.allclose(chance, chance[0, 0])  # every unit is equally likely
     assert (found.low <= found.expected).all() and (found.expected <= found.high).all()
