@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sparseft.errors import SelectionError
 from sparseft.saliency.capture import loss_of
 from sparseft.saliency.sensitivity import Sensitivities, magnitudes, unit_sensitivities
+from sparseft.saliency.tokens import ConstructWeights
 from sparseft.selection.budget import Budget, lowest_layer_of_depth, solve
 from sparseft.selection.cost import step_cost
 from sparseft.selection.layout import ModelLayout, head_names, layout_of
@@ -41,6 +42,7 @@ def analyze(
     head: Sequence[str] | None = None,
     seed: int = 0,
     loss_fn: Callable[[nn.Module, Mapping[str, Tensor]], Tensor] = loss_of,
+    constructs: ConstructWeights | None = None,
     info: Mapping[str, Any] | None = None,
 ) -> Selection:
     """Choose the units that the batches' own tokens make sensitive, under a budget.
@@ -61,7 +63,9 @@ def analyze(
             Fisher without token weights: what a fair comparison needs.
         depth: share of upper layers that may be trained, or "auto" to let the budget decide.
         head: root modules that are the task head; found by name when None.
-        seed: of the random control.
+        seed: of the random control and of sketches.
+        constructs: raw token weights [B, S] from (input_ids, attention_mask, labels), for the
+            saliency "constructs": such as one around `sparseft.constructs.construct_saliency`.
         info: facts to keep in the selection, such as the data set's name and hash.
 
     Raises:
@@ -90,6 +94,7 @@ def analyze(
         lowest_layer=min(lowest_layers),
         block_edge=block_edge,
         seed=seed,
+        constructs=constructs,
         loss_fn=loss_fn,
     )
     cost = step_cost(layout, measured.mean_length)

@@ -64,6 +64,7 @@ ABLATIONS = (
         (*_UPPER, "method.saliency=gradient_x_input"),
         tuned=False,
     ),
+    Arm("gradient norm weights", "sparse", (*_UPPER, "method.saliency=gradient_norm"), tuned=False),
     Arm("allocation by score", "sparse", (*_UPPER, "method.allocation=score"), tuned=False),
     Arm("construct tokens", "sparse", (*_UPPER, "constructs.tokens=64"), tuned=False),
     Arm("every depth", "sparse", ("method.depth=auto",), tuned=False),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sparseft.errors import ConfigError
 from sparseft.models.classifier import TextClassifier
+from sparseft.saliency.tokens import ConstructWeights
 from sparseft.selection.budget import lowest_layer_of_depth
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class MethodContext:
     num_layers: int
     options: Mapping[str, Any] = field(default_factory=dict)
     held_out: Callable[[int, int], Iterator[dict[str, Tensor]]] | None = None
+    constructs: ConstructWeights | None = None  # of the run's own constructs, where it mined some
 
 
 @dataclass

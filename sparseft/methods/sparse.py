@@ -95,6 +95,7 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
         depth=options["depth"],
         block_edge=options["block_edge"],
         seed=context.seed,
+        constructs=context.constructs,
     )
     if any(vectors.values()):
         selection = with_vectors(selection, model, **vectors)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sparseft.errors import SelectionError
 from sparseft.saliency.capture import Captured, LossFunction, captured_backward, frozen, loss_of
 from sparseft.saliency.scores import UnitScore, make_score
-from sparseft.saliency.tokens import saliency_of
+from sparseft.saliency.tokens import ConstructWeights, token_weights
 from sparseft.selection.layout import ModelLayout
 from sparseft.selection.units import Piece, UnitGroup
 
@@ -57,6 +57,7 @@ def unit_sensitivities(
     lowest_layer: int = 0,
     block_edge: int = 32,
     seed: int = 0,
+    constructs: ConstructWeights | None = None,
     loss_fn: LossFunction = loss_of,
 ) -> Sensitivities:
     """One number per unit: how much its weights matter for the batches' loss.
@@ -69,14 +70,17 @@ def unit_sensitivities(
         model: returns an object with `.loss`; its modes and gradient flags are restored.
         groups: units to score; all at or above `lowest_layer`.
         batches: labelled batches; the loss must be a mean over the batch's examples.
-        saliencies: token weights to score with, all from the same pass.
+        saliencies: token weights to score with, see `sparseft.saliency.token_saliency`; those
+            that need no pass of their own come from the same one.
         score: see `sparseft.saliency.scores`.
         plain_fisher: whether to take the Fisher without token weights as well.
         lowest_layer: where the backward pass may stop.
         seed: of the random sketches of some scores.
+        constructs: raw token weights for the saliency "constructs".
 
     Raises:
         SelectionError: no batch, a loss that is not finite, or a score that does not fit.
+        ConfigError: an unknown saliency, or "constructs" without any.
     """
     totals = {name: make_score(score, edge=block_edge, seed=seed) for name in saliencies}
     plain = make_score("fisher", edge=block_edge, seed=seed) if plain_fisher else None
@@ -93,7 +97,17 @@ def unit_sensitivities(
                 loss_fn=loss_fn,
             )
             mask = batch["attention_mask"]
-            weights = {name: saliency_of(captured, mask, name) for name in saliencies}  # [B, S]
+            weights = {
+                name: token_weights(
+                    model,
+                    batch,
+                    name,
+                    captured=captured,
+                    constructs=constructs,
+                    loss_fn=None if loss_fn is loss_of else loss_fn,
+                )
+                for name in saliencies
+            }  # [B, S]
             for module, piece in pieces.items():
                 linear = _linear(captured, layout, module, batch)
                 for name in saliencies:
