@@ -109,6 +109,7 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
         # By the budget where it is a density, which is the same for all seeds.
         lr_factor=width_factor(options["density"] or selection.density, power, reference),
         refresh=refresh,
+        notes={"vectors": sum(v.trained for v in selection.vectors)} if selection.vectors else {},
     )
 
 

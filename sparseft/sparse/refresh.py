@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 from sparseft.errors import ConfigError, SelectionError
 from sparseft.saliency.capture import loss_of
 from sparseft.saliency.sensitivity import unit_sensitivities
+from sparseft.saliency.tokens import ConstructWeights
 from sparseft.selection.layout import layout_of
 from sparseft.selection.selection import Choice, Selection
 from sparseft.selection.units import UnitGroup, unit_groups
@@ -126,6 +127,7 @@ def refresh(
     options: RefreshOptions,
     *,
     seed: int = 0,
+    constructs: ConstructWeights | None = None,
     loss_fn: Callable[[nn.Module, Mapping[str, Tensor]], Tensor] = loss_of,
 ) -> Refreshed:
     """Exchange flat units once, in place.
@@ -139,6 +141,7 @@ def refresh(
         batches: labelled training batches.
         options: how much.
         seed: of the random control, and of scores that draw.
+        constructs: as the analysis had them, for the saliency "constructs".
 
     Raises:
         SelectionError: the selection is the magnitude control's, which never changes, holds no
@@ -170,6 +173,7 @@ def refresh(
             seed=seed,
             lowest_layer=max(selection.lowest_layer, 0),
             block_edge=_edge(selection),
+            constructs=constructs,
             loss_fn=loss_fn,
         )
         scores = measured.by_saliency[saliency]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sparseft.methods import Prepared
+from sparseft.saliency.tokens import ConstructWeights
 from sparseft.sparse.refresh import Refreshed, RefreshOptions, refresh
 from sparseft.training.averaging import Average
 from sparseft.training.devices import synchronize
@@ -22,12 +23,14 @@ __all__ = ["Refresher"]
 class Refresher:
     """Exchanges flat units while a training runs; see `sparseft.sparse.refresh`.
 
-    `batches(count, draw)` gives training batches, others for each draw; `seed` is the run's.
+    `batches(count, draw)` gives training batches, others for each draw; `seed` is the run's;
+    `constructs` are those that the analysis had.
     """
 
     options: RefreshOptions
     batches: Callable[[int, int], list[dict[str, Tensor]]]
     seed: int
+    constructs: ConstructWeights | None = None
 
     def run(
         self,
@@ -47,6 +50,7 @@ class Refresher:
             self.batches(self.options.batches, draw),
             self.options,
             seed=_seed(self.seed, draw),
+            constructs=self.constructs,
         )
         prepared.selection = done.selection
         if average is not None:

@@ -82,6 +82,7 @@ def test_vectors_are_trained_within_the_density(name: str, family: str) -> None:
     assert sum(m.weights for m in selection.modules) < sum(m.weights for m in units_alone.modules)
     assert sum(p.numel() for p in prepared.body) == selection.trained
     assert selection.info["vectors"] == {"biases": True, "norms": True}
+    assert prepared.notes == {"vectors": sum(vector.trained for vector in selection.vectors)}
     losses = train(prepared, steps=2)
     assert losses[-1] < losses[0]
 

@@ -224,6 +224,8 @@ class TestFiles:
         sparseft.sparsify(model, selection)
         sparseft.save_delta(model, tmp_path / "d")
         assert json.loads((tmp_path / "d" / "config.json").read_text())["version"] == 2
+        count = sum(vector.trained for vector in selection.vectors)
+        assert f"{count:,} numbers of biases and norms" in (tmp_path / "d/README.md").read_text()
 
     def test_a_delta_without_a_vector(self, tmp_path: Path) -> None:
         model, selection = _selected()
