@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 from sparseft.errors import ConfigError
 
 __all__ = [
+    "ConstructsConfig",
     "DataConfig",
     "ModelConfig",
     "OutOfScopeConfig",
@@ -106,6 +107,44 @@ class DataConfig:
             "data.validation_share",
             "between 0 and 1",
             self.validation_share,
+        )
+
+
+@dataclass(frozen=True)
+class ConstructsConfig:
+    """Label-informative token groups of the training rows, and how many become tokens."""
+
+    mine: bool = False
+    longest: int = 4  # tokens of the longest n-gram
+    gap: int = 0  # most tokens inside a gapped pair; 0: no pairs
+    min_support: int = 3  # texts that hold a construct
+    q: float = 0.05  # the false discovery rate
+    score: Literal["log_odds", "mutual_information"] = "log_odds"
+    resamples: int = 50  # of the bootstrap behind min_stability
+    min_stability: float = 0.5
+    limit: int | None = None  # the most constructs
+    tokens: int = 0  # the most new tokens of the tokenizer, for any method; 0: none
+    rank: Literal["score", "saving"] = "score"  # which constructs become tokens first
+    init: Literal["mean", "fitted"] = "fitted"  # of their embedding rows
+    contexts: int = 4  # texts of each new token that fitted rows match
+
+    def __post_init__(self) -> None:
+        for key in ("longest", "min_support", "limit", "contexts"):
+            _positive(f"constructs.{key}", getattr(self, key))
+        for key in ("gap", "resamples", "tokens"):
+            _not_negative(f"constructs.{key}", getattr(self, key))
+        _require(0 < self.q <= 1, "constructs.q", "greater than 0 and at most 1", self.q)
+        _require(
+            0 <= self.min_stability <= 1,
+            "constructs.min_stability",
+            "from 0 to 1",
+            self.min_stability,
+        )
+        _require(
+            self.mine or not self.tokens,
+            "constructs.tokens",
+            "0 without constructs.mine",
+            self.tokens,
         )
 
 
@@ -228,6 +267,7 @@ class RunConfig:
     lr_scale: float = 1.0  # multiplies method.lr; what sweeps tune
     rerun: bool = False  # run again although the result exists
     task: TaskConfig = field(default_factory=TaskConfig)
+    constructs: ConstructsConfig = field(default_factory=ConstructsConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 

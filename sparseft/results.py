@@ -74,10 +74,12 @@ class Result:
     Attributes:
         metrics: of the test split: accuracy, macro_f1, loss, …
         validation: the best validation score, of the metric that `config.task` asks for.
-        seconds_to_best: head warm-up, analysis, prefix cache, steps and evaluations up to it.
+        seconds_to_best: constructs, head warm-up, analysis, prefix cache, steps and evaluations up
+            to it.
         cost: the COST_KEYS, times in seconds or milliseconds; FLOPs of a step of median size;
             `peak_memory_source` says how memory was measured; `cache_seconds` and `cache_bytes` of
-            the prefix cache, 0 without one and absent in records from before it.
+            the prefix cache and `constructs_seconds` of mining and of new tokens, 0 without them
+            and absent in records from before them.
         selection: {density, lowest_layer, units_by_kind, heat_map}; None where there is none.
         data: {name, sha256, rows, …} with the loader's report.
         tuning: {lr, lr_scale} of the trained body.
@@ -216,7 +218,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     Left out is what does not change the finding: output, tracking, threads, device, rerun, and of
     the training its progress bar, checkpoint interval, whether FLOPs are counted, and where a
-    prefix cache lies. One that is off leaves no trace: records from before it keep their hash.
+    prefix cache lies. One that is off leaves no trace, nor do constructs that are not mined:
+    records from before them keep their hash.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_HASHED}
     if isinstance(kept.get("training"), Mapping):
@@ -225,6 +228,9 @@ def config_hash(config: Mapping[str, Any]) -> str:
         cache = hashed.pop("prefix_cache", "off")
         dtype = hashed.pop("prefix_cache_dtype", None)
         kept["training"] = hashed if cache == "off" else {**hashed, "prefix_cache": dtype}
+    constructs = kept.get("constructs")
+    if isinstance(constructs, Mapping) and not constructs.get("mine"):
+        del kept["constructs"]
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -83,8 +83,22 @@ class Additions:
         return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, content: Any) -> Additions:
-        """Read what `to_json` wrote, parsed.
+    def parse(cls, text: str) -> Additions:
+        """Read what `to_json` wrote.
+
+        Raises:
+            DataError: no JSON, another format or version, or a damaged part.
+        """
+        try:
+            return cls.from_content(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise DataError(
+                f"expected tokens as JSON, got: {error}; copy the file again."
+            ) from error
+
+    @classmethod
+    def from_content(cls, content: Any) -> Additions:
+        """Read what `to_json` wrote, parsed from JSON.
 
         Raises:
             DataError: another format or version, or a damaged part.
@@ -125,7 +139,7 @@ def tokenizer_of(folder: str | os.PathLike[str], tokenizer: Any) -> Any:
     path = Path(folder) / TOKENS_FILE
     if not path.exists():
         return tokenizer
-    return Additions.from_json(files.read_json(path, DataError)).extend(tokenizer)
+    return Additions.from_content(files.read_json(path, DataError)).extend(tokenizer)
 
 
 def _vocabulary(tokenizer: Any) -> str:

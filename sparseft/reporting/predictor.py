@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sparseft import models
 from sparseft.config import ModelConfig
+from sparseft.constructs import TOKENS_FILE, tokenizer_of
 from sparseft.errors import ConfigError, DeltaError
 from sparseft.models import TextClassifier
 from sparseft.reporting.words import words_of
@@ -175,6 +176,8 @@ class Predictor:
 def load(folder: str | Path, device: str = "auto") -> Predictor:
     """The predictor of a saved delta: its base model is loaded and the delta applied.
 
+    Tokens that the delta brings join the base's tokenizer.
+
     Args:
         folder: a delta's folder, or that of the run that wrote it.
         device: "auto", "cpu", "cuda", …
@@ -191,8 +194,14 @@ def load(folder: str | Path, device: str = "auto") -> Predictor:
     delta = read_delta(path)
     config, names, multi_label = _facts(delta.extra, path)
     loaded = models.load(config, len(names), multi_label)
+    if delta.added is not None and TOKENS_FILE not in delta.config.get("beside", {}):
+        raise DeltaError(
+            f"expected {TOKENS_FILE} beside the rows of added tokens in {path}, got none; save the "
+            f"delta with beside={{'{TOKENS_FILE}': Additions.of(…).to_json()}}."
+        )
+    tokenizer = tokenizer_of(path, loaded.tokenizer)
     model = load_delta(loaded.model, delta).to(where).eval()
-    return Predictor(model, loaded.tokenizer, names, config.max_length)
+    return Predictor(model, tokenizer, names, config.max_length)
 
 
 def _facts(extra: Mapping[str, Any], path: Path) -> tuple[ModelConfig, list[str], bool]:

@@ -193,14 +193,17 @@ def base_tables(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def add_rows(model: nn.Module, added: AddedRows) -> None:
-    """Write a delta's rows into a plain model; `remove_rows` takes them away, bit for bit.
+def add_rows(model: nn.Module, added: AddedRows, *, of_delta: bool = True) -> None:
+    """Write stored rows into a plain model; `remove_rows` takes them away, bit for bit.
 
-    Where the model has them already, because its user added the same tokens, nothing is noted.
+    Args:
+        model: where it has rows of tokens already, they must be for the same ids.
+        added: the rows.
+        of_delta: `sparseft.unload` is to take them away, too.
     """
     if _note(model) is None:
         make_room(model, added.ids.tolist())
-        setattr(model, _NOTE, replace(getattr(model, _NOTE), of_delta=True))
+        setattr(model, _NOTE, replace(getattr(model, _NOTE), of_delta=of_delta))
     with torch.no_grad():
         for name, rows in added.rows.items():
             table = model.get_parameter(name)

@@ -122,9 +122,11 @@ def save_delta(
         tensors[f"{name}.vector"] = values.detach().to("cpu").contiguous()
     for name, parameter in _head(model, selection).items():
         tensors[name] = parameter.detach().to("cpu").contiguous()
+    added: AddedRows | None = None
     if has_added(model):
         with disabled(model):
-            tensors.update(to_tensors(added_rows(model)))
+            added = added_rows(model)
+    tensors.update(to_tensors(added))
     # One entry: safetensors writes several in any order, and equal deltas give equal files.
     content = dump_tensors(tensors, {"format": f"{FORMAT}.{VERSION}"})
     with files.directory(path) as folder:
@@ -140,9 +142,12 @@ def save_delta(
             "density": selection.density,
             "extra": dict(extra or {}),
         }
+        if added is not None:
+            config["added_tokens"] = len(added.ids)
         for name, text in (beside or {}).items():
             files.write_text(folder / name, text)
-        config["beside"] = {n: _sha256(t.encode()) for n, t in (beside or {}).items()}
+        if beside:
+            config["beside"] = {n: _sha256(text.encode()) for n, text in beside.items()}
         files.write_json(folder / "config.json", config)
         files.write_text(folder / "README.md", model_card(selection, config, len(content)))
     return Path(path)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from sparseft import files, sparse
 from sparseft.config import RunConfig
+from sparseft.constructs import TOKENS_FILE, Additions
 from sparseft.data import TaskData
 from sparseft.methods import Prepared
+from sparseft.sparse.added import added_rows, to_tensors
 from sparseft.training.evaluate import Evaluation
 from sparseft.training.meters import tensor_bytes
 from sparseft.training.progress import TrainOutcome
@@ -28,15 +30,19 @@ def save_trained(
     outcome: TrainOutcome,
     test: Evaluation,
     folder: Path,
+    additions: Additions | None = None,
 ) -> int:
     """Write what `training.save` asks for; returns the bytes of the trained values' file.
 
-    Where none is written, it is the size of the values themselves.
+    Where none is written, it is the size of the values themselves. `additions` are the tokens that
+    the run added; they and their rows are kept beside the values.
     """
     save = config.training.save
     # Of an earlier run of this configuration, on another commit.
     shutil.rmtree(folder / "delta", ignore_errors=True)
-    (folder / "state.safetensors").unlink(missing_ok=True)
+    for name in ("state.safetensors", TOKENS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    beside = {} if additions is None else {TOKENS_FILE: additions.to_json()}
     if prepared.selection is not None and save != "none":
         plain = config.to_mapping()
         extra = {
@@ -51,12 +57,15 @@ def save_trained(
                 "best validation score": round(outcome.score, 6),
             },
         }
-        sparse.save_delta(prepared.model, folder / "delta", extra=extra)
+        sparse.save_delta(prepared.model, folder / "delta", extra=extra, beside=beside)
         return (folder / "delta" / "delta.safetensors").stat().st_size
     trained = _named_values(prepared)
     if save == "all" and prepared.selection is None:
         # One entry: safetensors writes several in any order, and equal runs give equal files.
-        content = dump_tensors(trained, {"format": "sparseft.state.1"})
+        rows = to_tensors(added_rows(prepared.model))
+        content = dump_tensors({**trained, **rows}, {"format": "sparseft.state.1"})
+        for name, text in beside.items():
+            files.write_text(folder / name, text)
         files.write_bytes(folder / "state.safetensors", content)
         return len(content)
     return tensor_bytes(trained.values())

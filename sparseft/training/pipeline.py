@@ -24,6 +24,7 @@ from sparseft.selection import Selection
 from sparseft.selection.layout import layout_of
 from sparseft.tracking import Tracker, open_tracker
 from sparseft.training.checkpoint import CheckpointStore
+from sparseft.training.constructs import ConstructsOfRun, constructs_for_run
 from sparseft.training.devices import device_name, resolve_device, seed_everything
 from sparseft.training.evaluate import Evaluation, evaluate
 from sparseft.training.head import HeadWarmup, warm_up_head
@@ -72,8 +73,8 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     """Do one run, or find it done: same configuration and same commit.
 
     Written to the run's folder: config.json, metrics.jsonl, result.json, predictions.npz, and as
-    `config.training.save` asks, `delta/` or `state.safetensors`. A run that was killed goes on from
-    its last checkpoint.
+    `config.training.save` asks, `delta/` or `state.safetensors`; where constructs are mined, also
+    constructs.json and card.md. A run that was killed goes on from its last checkpoint.
 
     Args:
         config: the run's settings.
@@ -100,21 +101,26 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     data = load_data(config.data, config.seed)
     loaded = models.load(config.model, data.num_labels, data.multi_label, config.seed)
     loaded.model.to(device)
-    run = _Run(config, data, loaded, device)
     saved = store.load()
+    state = None if saved is None else saved[0].get("constructs")
+    constructs = constructs_for_run(config, data, loaded, state)
+    run = _Run(config, data, constructs, device)
     # A method may refuse its options (a density above 1, say): nothing is written before.
     prepared, head_seconds = run.prepare(method, saved)
     files.write_json(folder / "config.json", mapping)
+    constructs.write(folder)
     tracker = _tracker(config, folder, mapping)
     summary: dict[str, Any] = {}
     try:
         cache = run.prefix_cache(prepared, saved)
         outcome = run.train(prepared, head_seconds, folder, tracker, store, saved, cache)
         test = run.evaluate(prepared, run.test)
-        delta_bytes = save_trained(config, data, prepared, outcome, test, folder)
+        delta_bytes = save_trained(
+            config, data, prepared, outcome, test, folder, constructs.additions
+        )
         write_predictions(folder / "predictions.npz", data, test)
         if look is not None:
-            look(TrainedRun(config, data, loaded, prepared, folder))
+            look(TrainedRun(config, data, run.loaded, prepared, folder))
         result = run.result(
             prepared, outcome, test, head_seconds, delta_bytes, where, mapping, digest, cache
         )
@@ -160,11 +166,12 @@ class _Run:
     """The loaded parts of one run."""
 
     def __init__(
-        self, config: RunConfig, data: TaskData, loaded: LoadedModel, device: torch.device
+        self, config: RunConfig, data: TaskData, constructs: ConstructsOfRun, device: torch.device
     ) -> None:
         self.config = config
         self.data = data
-        self.loaded = loaded
+        self.constructs = constructs
+        self.loaded = loaded = constructs.loaded
         self.device = device
         self.metric = _metric(config, data)
         # Before a method adds its own.
@@ -283,6 +290,7 @@ class _Run:
             "head_seconds": head_seconds,
             "analysis_seconds": prepared.analysis_seconds,
             "cache_seconds": cache.seconds,
+            "constructs": dict(self.constructs.state),
             "lr_factor": prepared.lr_factor,
         }
         # A method without a body tunes its head: each method tries as many learning rates.
@@ -335,6 +343,7 @@ class _Run:
     ) -> Result:
         """The record of the run."""
         config, data, selection = self.config, self.data, prepared.selection
+        constructs = self.constructs.notes
         trained = [*prepared.body, *prepared.head]
         return Result(
             experiment=config.experiment,
@@ -345,6 +354,7 @@ class _Run:
             metrics=test.metrics,
             validation=outcome.score,
             seconds_to_best=outcome.seconds_to_best
+            + self.constructs.seconds
             + head_seconds
             + prepared.analysis_seconds
             + cache.seconds,
@@ -354,6 +364,7 @@ class _Run:
                 "head_warmup_seconds": head_seconds,
                 "cache_seconds": cache.seconds,
                 "cache_bytes": cache.bytes,
+                "constructs_seconds": self.constructs.seconds,
                 "trainable_parameters": sum(p.numel() for p in trained),
                 "total_parameters": self.total_parameters,
                 "delta_bytes": delta_bytes,
@@ -381,6 +392,7 @@ class _Run:
                 **prepared.notes,
                 **cache.notes,
                 **outcome.notes,
+                **({"constructs": dict(constructs)} if constructs else {}),
                 "metric": self.metric,
                 "best_epoch": outcome.best_epoch,
                 "best_step": outcome.best_step,

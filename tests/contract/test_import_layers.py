@@ -36,6 +36,7 @@ _LAYERS = {
     "tracking": 3,
     "training": 4,
     "run": 5,
+    "mine": 5,
     "predict": 5,
     "report": 5,
     "reporting": 5,
@@ -68,6 +69,7 @@ _PACKAGES = {
 # What one module alone may import, beside its layer's packages.
 _ALONE = {
     "sparseft.run": {"hydra", "omegaconf"},
+    "sparseft.mine": {"yaml"},
     "sparseft.tracking": {"wandb"},
     "sparseft.reporting.wandb_report": {"wandb"},
 }

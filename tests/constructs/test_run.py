@@ -1,0 +1,359 @@
+"""Constructs in a run: what is written, every method, predict, and going on from a checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+import sparseft
+from sparseft import models
+from sparseft.config import RunConfig
+from sparseft.constructs import Constructs, fingerprint, length_saving, tokenizer_of
+from sparseft.data import load_data
+from sparseft.errors import ConfigError, DeltaError, ModelError, SelectionError
+from sparseft.methods import names
+from sparseft.predict import main as predict
+from sparseft.reporting.predictor import load as load_predictor
+from sparseft.results import config_hash
+from sparseft.sparse import read_delta
+from sparseft.sparse.fingerprint import base_hash
+from sparseft.training import TrainedRun, execute, pipeline
+from tests.constructs.helpers import planted
+from tests.tiny import VOCABULARY, save_tiny_model
+from tests.training.helpers import task_mapping
+
+NAMES = ("pair", "single", "none")
+TOKENS = {"mine": True, "tokens": 5, "resamples": 10}
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model and texts with planted constructs: "word1 word2" can be one token."""
+    return write_task(tmp_path_factory.mktemp("task"))
+
+
+def write_task(folder: Path, family: str = "bert") -> Path:
+    save_tiny_model(folder / "model", family)
+    for seed, (split, rows) in enumerate((("train", 60), ("validation", 15), ("test", 18))):
+        texts, labels = planted(rows, seed)
+        with (folder / f"{split}.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["text", "label"])
+            writer.writerows((t, NAMES[n]) for t, n in zip(texts, labels, strict=True))
+    return folder
+
+
+def config_of(
+    task: Path, output: Path, method: str = "sparse", constructs: Any = TOKENS, **training: Any
+) -> RunConfig:
+    mapping = task_mapping(task, output, method, **{"epochs": 1, "save": "delta", **training})
+    if method == "sparse":
+        # Rows of the embedding are among what may be trained.
+        mapping["method"] |= {"units": ["neuron", "embedding"], "density": 0.3, "depth": 1.0}
+        mapping["method"] |= {"score": "fisher", "folds": 0}
+    return RunConfig.from_mapping({**mapping, "constructs": constructs})
+
+
+def test_a_run_writes_its_constructs_and_counts_them(task: Path, tmp_path: Path) -> None:
+    seen: list[TrainedRun] = []
+    config = config_of(task, tmp_path, save="none")
+    outcome = execute(config, look=seen.append)
+    (run,) = seen
+    found = Constructs.load(outcome.folder / "constructs.json")
+    assert "word1 word2" in {construct.text for construct in found}
+    assert (outcome.folder / "card.md").read_text().startswith("# Constructs of words")
+    train, test = planted(60, 0)[0], planted(18, 2)[0]
+    assert found.counts["texts"] == len(train)
+    alone = sum("word1 word2" in text for text in train)
+    assert next(c for c in found if c.text == "word1 word2").frequency == alone
+    notes, cost = outcome.result.notes["constructs"], outcome.result.cost
+    assert notes["mined"] == len(found) and notes["tokens"] == 1 and notes["init"] == "fitted"
+    assert notes["error_after"] <= notes["error_before"]
+    assert cost["constructs_seconds"] == notes["seconds"] > 0
+    plain = models.load(config.model, 3).tokenizer
+    saving = length_saving(plain, run.loaded.tokenizer, test, 32)
+    assert notes["length_saving"]["test"]["after"] == saving.after < saving.before
+    assert notes["length_saving"]["test"]["share"] == saving.share
+    assert (
+        notes["length_saving"]["train"]["before"] - alone
+        == (notes["length_saving"]["train"]["after"])
+    )
+    spent = cost["constructs_seconds"] + cost["head_warmup_seconds"] + cost["analysis_seconds"]
+    assert outcome.result.seconds_to_best > spent
+    texts = ["word9 word30", "word2 word1", "word1  word2", "word20 word1 word3"]
+    before, after = plain(texts)["input_ids"], run.loaded.tokenizer(texts)["input_ids"]
+    assert [before[0], before[1], before[3]] == [after[0], after[1], after[3]]
+
+
+def test_mining_alone_changes_no_bit_of_the_training(task: Path, tmp_path: Path) -> None:
+    plain = execute(config_of(task, tmp_path / "a", "full", {}, save="all"))
+    mined = execute(config_of(task, tmp_path / "b", "full", {"mine": True}, save="all"))
+    for name in ("state.safetensors", "predictions.npz"):
+        assert (plain.folder / name).read_bytes() == (mined.folder / name).read_bytes()
+    assert not (plain.folder / "constructs.json").exists()
+    assert plain.result.cost["constructs_seconds"] == 0 and "constructs" not in plain.result.notes
+    assert mined.result.notes["constructs"]["tokens"] == 0
+    assert not (mined.folder / "tokens.json").exists()
+
+
+def test_off_leaves_the_hash_of_older_records(task: Path, tmp_path: Path) -> None:
+    mapping = config_of(task, tmp_path, constructs={}).to_mapping()
+    older = {key: value for key, value in mapping.items() if key != "constructs"}
+    assert config_hash(mapping) == config_hash(older)
+    on = config_of(task, tmp_path, constructs={"mine": True}).to_mapping()
+    assert config_hash(on) != config_hash(older)
+
+
+@pytest.mark.parametrize("method", names())
+def test_every_method_trains_with_new_tokens(method: str, task: Path, tmp_path: Path) -> None:
+    seen: dict[str, Tensor] = {}
+
+    def look(run: TrainedRun) -> None:
+        weights = dict(run.prepared.model.named_parameters())
+        (name,) = (n for n in weights if "word_embeddings.weight" in n)
+        seen["table"] = weights[name].detach().clone()
+        seen["trained"] = torch.tensor(weights[name].requires_grad)
+
+    outcome = execute(config_of(task, tmp_path, method, save="all"), look=look)
+    assert len(seen["table"]) == VOCABULARY + 1
+    assert outcome.result.notes["constructs"]["tokens"] == 1
+    if method.startswith("sparse"):
+        assert read_delta(outcome.folder / "delta").added is not None
+        return
+    state = load_file(outcome.folder / "state.safetensors")
+    assert json.loads((outcome.folder / "tokens.json").read_text())["first"] == VOCABULARY
+    rows = {n: t for n, t in state.items() if n.startswith("added.") and n != "added.ids"}
+    assert state["added.ids"].tolist() == [VOCABULARY]
+    assert torch.equal(next(iter(rows.values())), seen["table"][-1:])
+    # Only where the method trains the whole embedding; elsewhere it stays as it was initialised.
+    assert bool(seen["trained"]) == (method == "full")
+
+
+def test_rows_of_a_method_without_embeddings_stay_as_they_were_fitted(
+    task: Path, tmp_path: Path
+) -> None:
+    rows = {}
+    for method in ("lora", "probe", "full"):
+        outcome = execute(config_of(task, tmp_path, method, save="all"))
+        state = load_file(outcome.folder / "state.safetensors")
+        (rows[method],) = (t for n, t in state.items() if n.startswith("added.back"))
+    assert torch.equal(rows["lora"], rows["probe"])
+    assert not torch.equal(rows["full"], rows["probe"])
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "modernbert"])
+def test_predict_needs_nothing_but_the_delta(
+    family: str, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if family != "bert":
+        task = write_task(tmp_path / "task", family)
+    seen: list[TrainedRun] = []
+    outcome = execute(config_of(task, tmp_path), look=seen.append)
+    predictor = load_predictor(outcome.folder, "cpu")
+    assert fingerprint(predictor.tokenizer) == fingerprint(seen[0].loaded.tokenizer)
+    data = load_data(config_of(task, tmp_path).data, 0)
+    with np.load(outcome.folder / "predictions.npz") as kept:
+        label_names = outcome.result.data["label_names"]
+        expected = [label_names[n] for n in kept["test_predictions"]]
+    assert [p.labels[0] for p in predictor.predict(data.test.texts)] == expected
+    assert predict([str(outcome.folder), "word9 word1 word2 word30", "--tokens", "3"]) == 0
+    (record,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "word1 word2" in {entry["token"] for entry in record["tokens"]}
+
+
+def bits(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
+
+
+def features(model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        return model.features(batch["input_ids"], batch["attention_mask"])
+
+
+def test_a_delta_with_tokens_comes_and_goes_bit_for_bit(task: Path, tmp_path: Path) -> None:
+    config = config_of(task, tmp_path)
+    delta = execute(config).folder / "delta"
+    loaded = models.load(config.model, 3)
+    model, original = loaded.model, bits(loaded.model)
+    texts = ["word1 word2 word9", "word5 word6"]
+    base = features(model, loaded.tokenizer, texts)
+    sparseft.load_delta(model, delta)
+    tokenizer = tokenizer_of(delta, loaded.tokenizer)
+    trained = features(model, tokenizer, texts)
+    # The embedding's own rows are among the trained ones, so both ways matter.
+    assert any(s.structure == "embedding" for s in sparseft.sparse.selection_of(model).modules)
+    with sparseft.disabled(model):
+        assert torch.equal(features(model, loaded.tokenizer, texts), base)
+    assert torch.equal(features(model, tokenizer, texts), trained)
+    again = sparseft.save_delta(model, tmp_path / "again")
+    assert (again / "delta.safetensors").read_bytes() == (delta / "delta.safetensors").read_bytes()
+    sparseft.unload(model)
+    head = ("head.weight", "head.bias")
+    assert same(
+        {n: t for n, t in bits(model).items() if n not in head},
+        {n: t for n, t in original.items() if n not in head},
+    )
+    assert model.backbone.config.vocab_size == VOCABULARY
+    sparseft.load_delta(model, delta)
+    sparseft.merge(model)
+    assert torch.equal(features(model, tokenizer, texts), trained)
+    assert type(model.backbone.get_input_embeddings()) is torch.nn.Embedding
+    with pytest.raises(SelectionError):
+        sparseft.sparse.selection_of(model)
+
+
+def test_deltas_with_and_without_tokens_are_swapped(task: Path, tmp_path: Path) -> None:
+    config = config_of(task, tmp_path)
+    with_tokens = execute(config).folder / "delta"
+    without = execute(config_of(task, tmp_path, constructs={})).folder / "delta"
+    means = {**TOKENS, "init": "mean"}
+    mean = execute(config_of(task, tmp_path, constructs=means)).folder / "delta"
+    expected = {
+        path: bits(sparseft.load_delta(models.load(config.model, 3).model, path))
+        for path in (with_tokens, without, mean)
+    }
+    assert not same(expected[with_tokens], expected[mean])
+    model = sparseft.load_delta(models.load(config.model, 3).model, without)
+    for path in (with_tokens, mean, without, mean, with_tokens, without):
+        assert same(bits(sparseft.swap(model, path)), expected[path])
+
+
+def test_another_base_is_refused_and_stays_whole(task: Path, tmp_path: Path) -> None:
+    config = config_of(task, tmp_path)
+    delta = execute(config).folder / "delta"
+    for change in ("a weight", "an old row", "more rows"):
+        model = models.load(config.model, 3).model
+        with torch.no_grad():
+            if change == "a weight":
+                next(p for n, p in model.named_parameters() if "layer" in n).view(-1)[0] += 1
+            elif change == "an old row":
+                model.backbone.get_input_embeddings().weight[7, 3] += 1e-3
+            else:
+                model.backbone.resize_token_embeddings(VOCABULARY + 9, mean_resizing=False)
+        before = bits(model)
+        with pytest.raises(DeltaError, match="expected the base model with hash"):
+            sparseft.load_delta(model, delta)
+        assert same(bits(model), before)
+    other = models.load(config.model, 3)
+    other.tokenizer.add_tokens(["anotherword"])
+    with pytest.raises(ModelError, match="load that of the base model"):
+        tokenizer_of(delta, other.tokenizer)
+
+
+def test_a_model_that_has_the_rows_takes_the_delta_too(task: Path, tmp_path: Path) -> None:
+    config = config_of(task, tmp_path)
+    delta = execute(config).folder / "delta"
+    merged = models.load(config.model, 3).model
+    added = read_delta(delta).added
+    assert added is not None
+    sparseft.sparse.added.add_rows(merged, added, of_delta=False)
+    adapted = bits(merged)
+    assert base_hash(merged, ("head",)) == read_delta(delta).selection.base_hash
+    sparseft.load_delta(merged, delta)
+    # The rows are the user's own: they stay.
+    sparseft.unload(merged)
+    head = ("head.weight", "head.bias")
+    assert all(torch.equal(bits(merged)[n], t) for n, t in adapted.items() if n not in head)
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "unnamed", "path"])
+def test_a_damaged_tokens_file_is_refused(damage: str, task: Path, tmp_path: Path) -> None:
+    folder = execute(config_of(task, tmp_path)).folder
+    file, config = folder / "delta" / "tokens.json", folder / "delta" / "config.json"
+    content = json.loads(config.read_text())
+    if damage == "changed":
+        file.write_text(file.read_text().replace("word2", "word7"))
+    elif damage == "gone":
+        file.unlink()
+    elif damage == "unnamed":
+        del content["beside"]
+    else:
+        content["beside"] = {"../config.json": "0"}
+    config.write_text(json.dumps(content))
+    with pytest.raises(DeltaError, match=r"tokens\.json|names of files"):
+        load_predictor(folder, "cpu")
+
+
+@pytest.mark.parametrize("method", ["sparse", "full", "lora"])
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    method: str, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = execute(config_of(task, tmp_path / "whole", method, save="all", epochs=2))
+    config = config_of(task, tmp_path / "stopped", method, save="all", epochs=2, checkpoint_every=5)
+    store = pipeline.CheckpointStore
+    saved = store.save
+
+    def stop(self: Any, state: dict[str, Any], selection: Any = None) -> None:
+        saved(self, state, selection)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        execute(config)
+    monkeypatch.setattr(store, "save", saved)
+    # Nothing is mined or fitted a second time, so no machine can make other rows of it.
+    from sparseft.training import constructs as stage
+
+    def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("mined again")
+
+    monkeypatch.setattr(stage, "mine", never)
+    monkeypatch.setattr(stage, "adapt", never)
+    resumed = execute(config)
+    assert resumed.resumed
+    name = "delta/delta.safetensors" if method == "sparse" else "state.safetensors"
+    for file in (name, "predictions.npz", "constructs.json", "card.md"):
+        assert (resumed.folder / file).read_bytes() == (whole.folder / file).read_bytes()
+    first, second = (dict(o.result.notes["constructs"]) for o in (whole, resumed))
+    first.pop("seconds"), second.pop("seconds")
+    assert first == second
+
+
+def test_few_and_strange_texts_give_a_run_without_tokens(task: Path, tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        # One text a class, of one token; empty ones are dropped by the loader.
+        rows = [["text", "label"], ["word1", "a"], ["word2", "b"], ["", "a"]]
+        if split != "train":
+            rows = [["text", "label"], ["word3 word9", "a"], ["[SEP] word4", "b"]]
+        with (tmp_path / f"{split}.csv").open("w", newline="") as stream:
+            csv.writer(stream).writerows(rows)
+    config = config_of(task, tmp_path / "out", "sparse", {**TOKENS, "min_support": 1})
+    config = replace(config, data=replace(config.data, root=str(tmp_path)))
+    outcome = execute(config)
+    assert outcome.result.notes["constructs"]["mined"] == 0
+    assert outcome.result.notes["constructs"]["tokens"] == 0
+    assert not (outcome.folder / "delta" / "tokens.json").exists()
+    assert Constructs.load(outcome.folder / "constructs.json").items == ()
+
+
+@pytest.mark.parametrize(
+    ("constructs", "message"),
+    [
+        ({"tokens": 5}, "constructs.mine"),
+        ({"mine": True, "tokens": -1}, "constructs.tokens"),
+        ({"mine": True, "q": 0.0}, "constructs.q"),
+        ({"mine": True, "min_stability": 1.5}, "constructs.min_stability"),
+        ({"mine": True, "longest": 0}, "constructs.longest"),
+        ({"mine": True, "init": "luck"}, "constructs.init"),
+        ({"mined": True}, "constructs.mined"),
+    ],
+)
+def test_wrong_settings_are_named(
+    constructs: dict[str, Any], message: str, task: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_of(task, tmp_path, constructs=constructs)
