@@ -137,7 +137,8 @@ class Selection:
     @property
     def trained(self) -> int:
         """How many numbers of the backbone are trained."""
-        return sum(part.trained for part in (*self.modules, *self.vectors))
+        of_modules = sum(module.trained for module in self.modules)
+        return of_modules + sum(vector.trained for vector in self.vectors)
 
     @property
     def density(self) -> float:

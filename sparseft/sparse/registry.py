@@ -25,8 +25,13 @@ __all__ = ["Owner", "forget", "owners_of", "references_of", "register", "write_t
 class Owner(Protocol):
     """A module that keeps compact values."""
 
-    weight: Any
-    sparse_bias: Any
+    @property
+    def weight(self) -> Any:
+        """The weight that holds compact values."""
+
+    @property
+    def sparse_bias(self) -> Any:
+        """Values besides those of the weight, or None."""
 
     def write_through(self) -> None:
         """Copy the compact values into the weight now."""

@@ -18,7 +18,7 @@ import sparseft
 _CORE = {
     "Budget": "density=None, step_time=None",
     "Selection": "modules, choices, num_layers, lowest_layer, backbone_parameters, base_hash, head,"
-    " layer_names, info=<factory>",
+    " layer_names, info=<factory>, vectors=()",
     "analyze": "model, batches, *, budget, units=('neuron', 'head'), saliency='gradient_x_input',"
     " control='none', depth='auto', block_edge=32, head=None, seed=0, loss_fn=loss_of, info=None",
     "disabled": "model",

@@ -51,7 +51,7 @@ def test_heat_map_adds_up_to_the_selection() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 7}, "version 1, got"),
+        ({"version": 7}, "version 1 or 2, got"),
         ({"modules": [{"module": "x"}]}, "damaged"),
         ({"format": "other"}, "expected sparseft.selection"),
     ],
