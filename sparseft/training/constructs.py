@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from sparseft import files
 from sparseft.config import ConstructsConfig, RunConfig
 from sparseft.constructs import (
@@ -15,12 +17,15 @@ from sparseft.constructs import (
     Constructs,
     MiningSettings,
     adapt,
+    construct_saliency,
     length_saving,
     markdown_card,
     mine,
 )
 from sparseft.data import TaskData
+from sparseft.errors import ConfigError
 from sparseft.models import LoadedModel
+from sparseft.saliency.tokens import ConstructWeights
 from sparseft.sparse.added import add_rows, added_rows, from_tensors, to_tensors
 from sparseft.training.devices import synchronize
 
@@ -46,6 +51,28 @@ class ConstructsOfRun:
     seconds: float = 0.0
     state: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def token_weights(self) -> ConstructWeights | None:
+        """Raw token weights for the saliency "constructs"; None without mining.
+
+        A token outside every construct of its label counts a tenth of a construct's best, so that
+        a text without any still has a say.
+        """
+        found, additions = self.found, self.additions
+        if found is None:
+            return None
+
+        def weights(input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
+            if additions is not None:
+                raise ConfigError(
+                    "expected constructs.tokens=0 with the saliency constructs, got new tokens, "
+                    "which hide the pieces that constructs are matched by; set constructs=mine."
+                )
+            return construct_saliency(
+                input_ids, attention_mask, found, labels, weight="membership", background=0.1
+            )
+
+        return weights
 
     def write(self, folder: Path) -> None:
         """Write constructs.json and card.md; a resumed run leaves what it finds."""

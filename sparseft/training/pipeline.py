@@ -220,6 +220,7 @@ class _Run:
             num_layers=len(layout_of(self.loaded.model).layers),
             options={k: v for k, v in config.method.items() if k not in ("name", "lr")},
             held_out=self._held_out(warmup),
+            constructs=self.constructs.token_weights(),
         )
         # PEFT draws its initial values from the global generator.
         seed_everything(config.seed)

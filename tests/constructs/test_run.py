@@ -357,3 +357,30 @@ def test_wrong_settings_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         config_of(task, tmp_path, constructs=constructs)
+
+
+def _weighted(task: Path, output: Path, constructs: Any, saliency: str) -> RunConfig:
+    config = config_of(task, output, constructs=constructs, save="none")
+    method = {**config.method, "saliency": saliency, "units": ["neuron"], "density": 0.05}
+    return replace(config, method={**method, "score": "agreement", "folds": 2})
+
+
+def test_the_analysis_can_weigh_tokens_by_the_constructs_of_the_run(
+    task: Path, tmp_path: Path
+) -> None:
+    chosen = {}
+    for saliency in ("uniform", "constructs"):
+        seen: list[TrainedRun] = []
+        mined = {"mine": True, "resamples": 10}
+        execute(_weighted(task, tmp_path / saliency, mined, saliency), look=seen.append)
+        selection = seen[0].prepared.selection
+        assert selection is not None and selection.info["saliency"] == saliency
+        chosen[saliency] = [choice.scores.tolist() for choice in selection.choices]
+    assert chosen["uniform"] != chosen["constructs"]
+
+
+def test_construct_weights_need_constructs_that_are_not_tokens(task: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"saliency=constructs, got none; add constructs=mine"):
+        execute(_weighted(task, tmp_path, {"mine": False}, "constructs"))
+    with pytest.raises(ConfigError, match=r"expected constructs.tokens=0 .* set constructs=mine"):
+        execute(_weighted(task, tmp_path, TOKENS, "constructs"))
