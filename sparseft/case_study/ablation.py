@@ -65,7 +65,7 @@ def _put_base(module: SparseModule, wanted: Tensor) -> list[tuple[Tensor, int, T
     pairs = [(module.sparse_values, 1 if plan.structure == "columns" else 0, base)]
     if module.sparse_bias is not None and base_bias is not None:
         pairs.append((module.sparse_bias, 0, base_bias))
-    kept = []
+    kept: list[tuple[Tensor, int, Tensor, Tensor]] = []
     for values, dimension, original in pairs:
         kept.append((values, dimension, places, values.index_select(dimension, places)))
         of_base = original.index_select(dimension, places).to(values)
