@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from html.parser import HTMLParser
 
 import pytest
@@ -149,7 +150,7 @@ def test_the_markdown_card_marks_constructs_and_escapes_texts(card: Constructs) 
     assert page.startswith("# Constructs of my data\n")
     assert r"| \*me\* | 3.14 | 1e-09 | 12 | 34 | 0.98 | pay **\*me\*** \| \<b\>now\</b\> |" in page
     assert "| where … card | " in page and "**where** is my **card** |" in page
-    assert "1 more." in page and "are you" not in page
+    assert "1 more in the file" in page and "are you" not in page
     assert page.count("No construct.") == 1  # of class c
     assert "texts 1,234" in page
 
@@ -175,5 +176,13 @@ def test_the_html_card_is_well_formed_and_marks_constructs(card: Constructs) -> 
 
     parser = Parser()
     parser.feed(page)
-    assert parser.open_tags == []
+    assert parser.open_tags == [] and "<nav>" not in page
     assert "where is my card" in parser.text and "http" not in page
+
+
+def test_many_classes_begin_with_links_to_them(card: Constructs) -> None:
+    many = Constructs(card.items, (*card.labels, *(f"class <{n}>" for n in range(1000))))
+    page = html_card(many)
+    for number, label in enumerate(many.labels):
+        assert f'<a href="#class-{number}">{html.escape(label)} <small>' in page
+        assert f'<h2 id="class-{number}">{html.escape(label)}</h2>' in page
