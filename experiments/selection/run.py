@@ -5,10 +5,11 @@
     python experiments/selection/run.py --part 0/2 &     # two processes share the work
     python experiments/selection/run.py --part 1/2 &
 
-Stages: (1) every method runs its three learning rates on the first seed of every data set; (2) the
-rate with the best mean validation score over the data sets runs the other seeds, of the controls
-the method's own rate as well; (3) ablations and densities at the method's rate. Test scores play no
-part in any choice. A run that has its line in results/ is not run again.
+Stages: (tuning) every method runs its three learning rates on the first seed of every data set;
+(edges) where the best of them by mean validation score over the data sets is the highest or the
+lowest, one more rate beyond it; (seeds) the best rate runs the other seeds, and of the controls the
+method's own rate as well; (variants) ablations and densities at the method's rate. Test scores play
+no part in any choice. A run that has its line in results/ is not run again.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from sparseft.paths import conf_dir
 from sparseft.results import config_hash
 from sparseft.training import TrainedRun, execute
 
+FURTHER = {max(SCALES): 3 * max(SCALES), min(SCALES): min(SCALES) / 3}
 CONTROLS = ("sparse_random", "sparse_unweighted", "sparse_magnitude")
 
 
@@ -100,15 +102,34 @@ class Board:
                 for scale in SCALES:
                     yield self.job("tuning", arm, data, model, self.size.seeds[0], scale)
 
-    def best_scale(self, name: str, model: str) -> float:
-        """The rate with the best mean validation score over the data sets, on the first seed."""
+    def mean_validation(self, name: str, model: str, scale: float) -> float:
+        """Over the data sets, on the first seed.
+
+        Raises:
+            KeyError: a run is missing.
+        """
         seed = self.size.seeds[0]
+        keys = [(name, data, model, seed, round(scale, 4)) for data in self.size.data]
+        return statistics.fmean(self.done[key]["validation"] for key in keys)
 
-        def mean(scale: float) -> float:
-            keys = [(name, data, model, seed, round(scale, 4)) for data in self.size.data]
-            return statistics.fmean(self.done[key]["validation"] for key in keys)
+    def best_scale(self, name: str, model: str, scales: Sequence[float] = ()) -> float:
+        """The rate with the best mean validation score; also beyond the three, where it was run."""
+        if not scales:
+            first = self.best_scale(name, model, SCALES)
+            further = FURTHER.get(first)
+            scales = SCALES if further is None else (*SCALES, further)
+        return max(
+            scales, key=lambda scale: (self.mean_validation(name, model, scale), -abs(scale - 1))
+        )
 
-        return max(SCALES, key=lambda scale: (mean(scale), -abs(scale - 1.0)))
+    def edges(self) -> Iterator[Job]:
+        """Stage 1b: where the best rate is the highest or lowest tried, one beyond it."""
+        for arm in self.arms:
+            for model in self.size.models:
+                further = FURTHER.get(self.best_scale(arm.name, model, SCALES))
+                for data in self.size.data if further is not None else ():
+                    assert further is not None
+                    yield self.job("edges", arm, data, model, self.size.seeds[0], further)
 
     def seeds(self) -> Iterator[Job]:
         """Stage 2, seed by seed, so that what is there at any time is balanced."""
@@ -210,7 +231,7 @@ def main() -> None:
     parser.add_argument("--part", default="0/1", metavar="I/N", help="this process's share")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--output", type=Path, default=Path("runs/selection"))
-    parser.add_argument("--stages", nargs="*", default=("tuning", "seeds", "variants"))
+    parser.add_argument("--stages", nargs="*", default=("tuning", "edges", "seeds", "variants"))
     parser.add_argument("--arms", nargs="*", default=(), help="only these lines of the table")
     parser.add_argument("--dry-run", action="store_true", help="say what is left to do")
     arguments = parser.parse_args()

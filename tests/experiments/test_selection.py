@@ -86,7 +86,7 @@ def test_arrays_survive_and_a_torn_line_is_left_out_and_written_over(
 def _finish(modules: dict[str, ModuleType], tmp_path: Path, arms: list[str]) -> Any:
     """Do all stages with made-up results: 0.3 is the best rate of full, 1.0 of the others."""
     board = modules["run"].Board("cpu", tmp_path, Path("CACHE"), arms)
-    for stage in ("tuning", "seeds"):
+    for stage in ("tuning", "edges", "seeds"):
         for job in list(getattr(board, stage)()):
             if job.key in board.done:
                 continue
@@ -108,6 +108,9 @@ def test_later_stages_take_the_best_rate_of_each_method(
     board = _finish(modules, tmp_path, ["sparse", "full"])
     scales = {(job.arm, job.scale) for job in board.seeds()}
     assert scales == {("sparse", 1.0), ("full", 0.3)}
+    # The best rate of full is the lowest, so one below it was tried, which was worse.
+    edges = [(job.arm, round(job.scale, 3)) for job in board.edges()]
+    assert edges == [("full", 0.1)] * 6
     assert all(job.key in board.done for job in [*board.tuning(), *board.seeds()])
     shared = modules["run"].mine(list(board.tuning()), 0, 2) + modules["run"].mine(
         list(board.tuning()), 1, 2
