@@ -317,7 +317,12 @@ class _Run:
                 cache=cache.cache,
                 refresher=None
                 if prepared.refresh is None
-                else Refresher(prepared.refresh, self._analysis_batches, config.seed),
+                else Refresher(
+                    prepared.refresh,
+                    self._analysis_batches,
+                    config.seed,
+                    self.constructs.token_weights(),
+                ),
             )
 
     def evaluate(
