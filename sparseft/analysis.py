@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,9 +16,11 @@ from sparseft.saliency.capture import loss_of
 from sparseft.saliency.sensitivity import Sensitivities, magnitudes, unit_sensitivities
 from sparseft.saliency.tokens import ConstructWeights
 from sparseft.selection.budget import Budget, lowest_layer_of_depth, solve
+from sparseft.selection.build import module_selections
+from sparseft.selection.calibration.record import Calibration
 from sparseft.selection.cost import step_cost
 from sparseft.selection.layout import ModelLayout, head_names, layout_of
-from sparseft.selection.selection import Choice, ModuleSelection, Selection
+from sparseft.selection.selection import Choice, Selection
 from sparseft.selection.units import EMBEDDING_LAYER, UnitGroup, unit_groups
 from sparseft.sparse.fingerprint import base_hash
 
@@ -38,6 +40,9 @@ def analyze(
     allocation: str = "score",
     control: str = "none",
     depth: float | str = "auto",
+    depth_rule: str | None = None,
+    cost: Calibration | None = None,
+    prefix_cache: bool = False,
     block_edge: int = 32,
     head: Sequence[str] | None = None,
     seed: int = 0,
@@ -62,6 +67,9 @@ def analyze(
             number of units in every group) but choose them at random, by magnitude, or by the
             Fisher without token weights: what a fair comparison needs.
         depth: share of upper layers that may be trained, or "auto" to let the budget decide.
+        depth_rule: how "auto" decides, see `sparseft.selection.budget.solve`.
+        cost: measured on this machine, see `sparseft.selection.calibration`; else FLOPs count.
+        prefix_cache: the frozen layers will be replaced by stored outputs and cost nothing.
         head: root modules that are the task head; found by name when None.
         seed: of the random control and of sketches.
         constructs: raw token weights [B, S] from (input_ids, attention_mask, labels), for the
@@ -69,7 +77,8 @@ def analyze(
         info: facts to keep in the selection, such as the data set's name and hash.
 
     Raises:
-        SelectionError: a budget too small for one unit, unknown kinds, depth, or control.
+        SelectionError: a budget too small for one unit, unknown kinds, depth, or control, or a
+            cost of another machine, model or length of texts.
         ModelError: the model's shape is not known.
     """
     if control not in get_args(Control):
@@ -79,6 +88,8 @@ def analyze(
     if allocation not in ("score", "fisher"):
         raise SelectionError(f"expected an allocation of score or fisher, got {allocation!r}.")
     started = time.perf_counter()
+    if cost is not None:
+        cost.check(model)
     layout = layout_of(model)
     heads = head_names(model) if head is None else tuple(head)
     lowest_layers = _candidates(depth, len(layout.layers), units)
@@ -97,15 +108,19 @@ def analyze(
         constructs=constructs,
         loss_fn=loss_fn,
     )
-    cost = step_cost(layout, measured.mean_length)
+    if cost is not None:
+        cost.check(model, measured.mean_length)
     parameters = _backbone_parameters(model, heads)
     packing = solve(
         groups,
         measured.plain_fisher if allocation == "fisher" else measured.by_saliency[saliency],
         budget,
         backbone_parameters=parameters,
-        cost=cost,
+        cost=step_cost(layout, measured.mean_length, prefix_cache=prefix_cache)
+        if cost is None
+        else cost.step_cost(layout, groups, prefix_cache=prefix_cache),
         lowest_layers=lowest_layers,
+        depth_rule=depth_rule,
     )
     scores = measured.by_saliency[saliency]
     chosen = packing.chosen
@@ -129,9 +144,12 @@ def analyze(
         "examples": measured.examples,
         "tokens": measured.tokens,
         "predicted_step_share": round(packing.step_share, 6),
+        "optimality_gap": round(packing.gap, 6),
+        "cost": "flops" if cost is None else "calibrated",
+        "prefix_cache": prefix_cache,
     }
     selection = Selection(
-        modules=_modules(layout, groups, chosen, block_edge),
+        modules=module_selections(layout, groups, chosen, block_edge),
         choices=_choices(groups, chosen, scores),
         num_layers=len(layout.layers),
         lowest_layer=_lowest(groups, chosen),
@@ -141,6 +159,11 @@ def analyze(
         layer_names=tuple(layer.module_name for layer in layout.layers),
         info={**facts, "analysis_seconds": round(time.perf_counter() - started, 4)},
     )
+    if cost is not None:
+        # The knapsack takes the lowest layer for touched in all its stages; here it is known.
+        share = cost.predict(model, selection, prefix_cache=prefix_cache) / cost.full_ms
+        info = {**selection.info, "predicted_step_share": round(share, 6)}
+        selection = replace(selection, info=info)
     return selection
 
 
@@ -220,30 +243,3 @@ def _choices(
         for group, units, score in zip(groups, chosen, scores, strict=True)
         if units.size
     )
-
-
-def _modules(
-    layout: ModelLayout,
-    groups: Sequence[UnitGroup],
-    chosen: Sequence[NDArray[np.int64]],
-    edge: int,
-) -> tuple[ModuleSelection, ...]:
-    modules = []
-    for group, units in zip(groups, chosen, strict=True):
-        if units.size == 0:
-            continue
-        for piece in group.pieces:
-            module = layout.modules[piece.module]
-            weight = module.weight
-            assert isinstance(weight, Tensor)
-            modules.append(
-                ModuleSelection(
-                    module=piece.module,
-                    structure=piece.structure,
-                    index=piece.of(torch.from_numpy(units)).numpy(),
-                    shape=(int(weight.shape[0]), int(weight.shape[1])),
-                    bias=piece.structure == "rows" and module.bias is not None,
-                    edge=edge if piece.structure == "blocks" else 0,
-                )
-            )
-    return tuple(modules)

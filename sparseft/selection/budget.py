@@ -2,23 +2,27 @@
 
 Capacity is counted in trained weights (density) or in predicted step time. The depth of the
 lowest trained layer is a variable of its own, because everything below it needs no backward: for
-each candidate depth the best units are packed greedily by sensitivity per weight, and the depth
-with the most sensitivity per predicted step cost wins.
+each candidate depth the best units are packed greedily (`sparseft.selection.packing`), and a rule
+chooses among the depths.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sparseft.errors import SelectionError
-from sparseft.selection.cost import StepCost
+from sparseft.selection.cost import Cost
+from sparseft.selection.packing import Items, Knapsack
 from sparseft.selection.units import EMBEDDING_LAYER, UnitGroup
 
-__all__ = ["Budget", "Packing", "lowest_layer_of_depth", "solve"]
+__all__ = ["Budget", "DepthRule", "Packing", "lowest_layer_of_depth", "solve"]
+
+DepthRule = Literal["merit", "marginal", "worth"]
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,30 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """A solved knapsack: chosen unit numbers of each group, and what they are worth."""
+    """A solved knapsack.
+
+    Attributes:
+        chosen: unit numbers of each group.
+        lowest_layer: of the chosen units; -1 for embedding rows.
+        trained: numbers that are trained.
+        sensitivity: the sum over the chosen units.
+        step_share: predicted step time over full finetuning's.
+        bound: no choice at this cut within the budget is worth more (the linear relaxation).
+    """
 
     chosen: tuple[NDArray[np.int64], ...]
     lowest_layer: int
     trained: int
     sensitivity: float
     step_share: float
+    bound: float
+
+    @property
+    def gap(self) -> float:
+        """At most this share of the best possible sensitivity at this cut is missing, in [0, 1]."""
+        if self.bound <= 0.0:
+            return 0.0
+        return min(1.0, max(0.0, 1.0 - self.sensitivity / self.bound))
 
 
 def lowest_layer_of_depth(depth: float, num_layers: int) -> int:
@@ -71,82 +92,133 @@ def lowest_layer_of_depth(depth: float, num_layers: int) -> int:
     return num_layers - max(1, round(depth * num_layers))
 
 
+@dataclass(frozen=True, eq=False)
+class _Candidate:
+    """The best packing at one cut."""
+
+    lowest: int
+    taken: NDArray[np.int64]
+    worth: float
+    spent: float
+    bound: float
+
+
 def solve(
     groups: Sequence[UnitGroup],
     scores: Sequence[NDArray[np.float64]],
     budget: Budget,
     *,
     backbone_parameters: int,
-    cost: StepCost,
+    cost: Cost,
     lowest_layers: Sequence[int],
+    depth_rule: str | None = None,
 ) -> Packing:
     """Choose units.
 
+    Among several cuts, with V the sensitivity that fits, C the predicted step time and F the part
+    of it that is paid however little is trained (the forward pass; nothing with a prefix cache):
+
+    - "merit" takes the largest V / C;
+    - "marginal" takes the largest V / (C - F): a lower cut must add at least the share to V that it
+      adds to the price of training. Merit hides that price behind the forward pass, and so goes at
+      least as deep;
+    - "worth" takes the largest V, at least as deep as merit: depth costs only what it takes from a
+      step_time budget.
+
+    Of equal cuts the upper one is taken.
+
     Args:
         groups: candidates.
-        scores: one non-negative sensitivity per unit of each group.
+        scores: one sensitivity per unit of each group.
         budget: what may be spent.
         backbone_parameters: all parameters of the backbone, the denominator of density.
         cost: predicted step cost.
-        lowest_layers: candidate depths; the best by sensitivity per step cost is taken.
+        lowest_layers: candidate cuts.
+        depth_rule: see above; None: merit for a density, worth for a step time.
 
     Raises:
-        SelectionError: not even one unit fits.
+        SelectionError: not even one unit fits, or an unknown rule.
     """
-    layer = np.concatenate([np.full(g.count, g.layer) for g in groups])
-    size = np.concatenate([np.full(g.count, g.size, dtype=np.int64) for g in groups])
-    value = np.concatenate(list(scores))
-    density_order = np.lexsort((np.arange(value.size), -value / size))
-
-    best: tuple[float, int, NDArray[np.int64]] | None = None
-    for lowest in lowest_layers:
-        floor = EMBEDDING_LAYER if lowest == 0 else lowest
+    rule = depth_rule or ("worth" if budget.density is None else "merit")
+    if rule not in get_args(DepthRule):
+        raise SelectionError(
+            f"expected a depth rule of {', '.join(get_args(DepthRule))}, got {rule!r}; "
+            "change depth_rule."
+        )
+    items = Items.of(groups, scores)
+    slope = np.array([cost.slope(group) for group in groups])
+    touch = np.array([cost.touch(group) for group in groups])
+    milliseconds = items.size * slope[items.group]
+    if budget.density is not None:
+        knapsack = Knapsack(items, items.size.astype(np.float64), np.zeros(len(groups)))
+    else:
+        knapsack = Knapsack(items, milliseconds, touch)
+    candidates = []
+    for lowest in sorted(set(lowest_layers), reverse=True):
+        base = cost.fixed(_cut(lowest, groups))
         if budget.density is not None:
             capacity = budget.density * backbone_parameters
         else:
             assert budget.step_time is not None
-            spare = budget.step_time * cost.full - cost.fixed(lowest)
-            capacity = min(spare * cost.efficiency / 2.0, float(backbone_parameters))
-        order = density_order[layer[density_order] >= floor]
-        taken = _pack(order, size, capacity)
-        if taken.size == 0:
-            continue
-        worth = float(value[taken].sum())
-        spent = cost.share(lowest, float(size[taken].sum()))
-        merit = worth / spent if budget.density is not None else worth
-        if best is None or merit > best[0]:
-            best = (merit, lowest, taken)
-    if best is None:
-        smallest = int(size.min())
-        raise SelectionError(
-            f"expected a budget for at least one unit of {smallest} weights, got {budget}; "
-            f"raise it (one unit is a density of {smallest / backbone_parameters:.2g}; the upper "
-            f"layer alone is a step_time of {cost.share(max(lowest_layers), smallest):.2f}), "
-            "or choose a smaller kind of unit."
-        )
-    _, lowest, taken = best
-    bounds = np.cumsum([0] + [g.count for g in groups])
-    group_of = np.searchsorted(bounds, taken, side="right") - 1
-    chosen = tuple(np.sort(taken[group_of == g] - bounds[g]) for g in range(len(groups)))
-    trained = int(size[taken].sum())
+            capacity = budget.step_time * cost.full - base
+        allowed = np.array([group.layer >= _floor(lowest) for group in groups])
+        taken = knapsack.pack(allowed, capacity)
+        if taken.size:
+            opened = np.unique(items.group[taken])
+            # The units may all lie above the cut that they were allowed.
+            lowest = min(groups[g].layer for g in opened)
+            spent = cost.fixed(lowest) + float(milliseconds[taken].sum() + touch[opened].sum())
+            worth = float(items.value[taken].sum())
+            bound = knapsack.bound(allowed, capacity)
+            candidates.append(_Candidate(lowest, taken, worth, spent, bound))
+    if not candidates:
+        raise SelectionError(_too_small(groups, budget, cost, backbone_parameters, lowest_layers))
+    best = _choose(candidates, rule, cost.forward)
+    trained = int(items.size[best.taken].sum())
     return Packing(
-        chosen, lowest, trained, float(value[taken].sum()), cost.share(lowest, float(trained))
+        items.by_group(best.taken), best.lowest, trained, best.worth, best.spent / cost.full,
+        best.bound,
+    )  # fmt: skip
+
+
+def _floor(lowest: int) -> int:
+    return EMBEDDING_LAYER if lowest == 0 else lowest
+
+
+def _cut(lowest: int, groups: Sequence[UnitGroup]) -> int:
+    """The cut that units from `lowest` upwards may need: the embedding, where it has units."""
+    if lowest == 0 and any(group.layer == EMBEDDING_LAYER for group in groups):
+        return EMBEDDING_LAYER
+    return lowest
+
+
+def _choose(candidates: Sequence[_Candidate], rule: str, forward: float) -> _Candidate:
+    """The best by the rule; the candidates come from the top, and the first of equals is taken."""
+    if rule == "worth":
+        return max(candidates, key=lambda c: c.worth)
+    anyhow = forward if rule == "marginal" else 0.0
+    # Something is always trained, but a fitted cost may be below a fitted forward pass.
+    least = 1e-6 * max(c.spent for c in candidates)
+    return max(candidates, key=lambda c: c.worth / max(c.spent - anyhow, least))
+
+
+def _too_small(
+    groups: Sequence[UnitGroup],
+    budget: Budget,
+    cost: Cost,
+    backbone_parameters: int,
+    lowest_layers: Sequence[int],
+) -> str:
+    smallest = min(group.size for group in groups)
+    top = max(lowest_layers)
+    least = min(
+        cost.fixed(_cut(top, groups)) + group.size * cost.slope(group) + cost.touch(group)
+        for group in groups
+        if group.layer >= _floor(top)
     )
-
-
-def _pack(order: NDArray[np.int64], size: NDArray[np.int64], capacity: float) -> NDArray[np.int64]:
-    """Greedy: the longest prefix that fits, then whatever smaller unit still fits behind it."""
-    total = np.cumsum(size[order])
-    prefix = int(np.searchsorted(total, capacity, side="right"))
-    taken = [order[:prefix]]
-    left = capacity - (float(total[prefix - 1]) if prefix else 0.0)
-    rest = order[prefix:]
-    while rest.size:
-        rest = rest[size[rest] <= left]
-        fits = int(np.searchsorted(np.cumsum(size[rest]), left, side="right"))
-        if fits == 0:
-            break
-        taken.append(rest[:fits])
-        left -= float(size[rest[:fits]].sum())
-        rest = rest[fits:]
-    return np.concatenate(taken)
+    return (
+        f"expected a budget for at least one unit of {smallest} weights, got {budget}; "
+        f"raise it (one unit is a density of {smallest / backbone_parameters:.2g}; the upper "
+        f"layer alone is a step_time of {least / cost.full:.2f}), "
+        "or choose a smaller kind of unit."
+    )
