@@ -16,6 +16,7 @@ from sparseft.analysis import analyze
 from sparseft.errors import ConfigError
 from sparseft.methods.base import Method, MethodContext, Prepared, positive, prepared, register
 from sparseft.methods.compact import budget_of_units, refresh_options, vector_options
+from sparseft.methods.pricing import PRICING, calibration_of, check_pricing
 from sparseft.methods.width import width_factor
 from sparseft.models.classifier import TextClassifier
 from sparseft.selection.vectors import with_vectors
@@ -41,6 +42,7 @@ _DEFAULTS: dict[str, Any] = {
     "refresh": None,
     "lr_by_width": 0.0,
     "reference_density": 0.05,
+    **PRICING,
 }
 
 
@@ -53,7 +55,9 @@ def sparse(model: TextClassifier, context: MethodContext) -> Prepared:
     folds: 0 analyses them under the run's own head, which has seen them; 2 and more show each fold
     under a head fitted to the others (`sparseft.training.held_out`). biases, norms: train
     these too, from the lowest trained layer upwards and within the density. refresh: see
-    `sparseft.sparse.refresh`. lr_by_width with reference_density: see `width_factor`.
+    `sparseft.sparse.refresh`. lr_by_width with reference_density: see `width_factor`. calibrate,
+    calibration, calibration_seconds: see `calibration_of`; depth_rule: of `sparseft.analyze`;
+    priced_with_cache: its prefix_cache.
     """
     return _sparse(model, context, "none")
 
@@ -82,7 +86,9 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
     budget = budget_of_units(model, options)
     power, reference = options["lr_by_width"], options["reference_density"]
     width_factor(1.0, power, reference)  # wrong options end the run before the analysis
+    check_pricing(options)
     started = time.perf_counter()
+    cost = calibration_of(model, context, options)
     selection = analyze(
         model,
         _batches(context, options["batches"], options["folds"]),
@@ -93,6 +99,9 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
         allocation=options["allocation"],
         control=control,
         depth=options["depth"],
+        depth_rule=options["depth_rule"],
+        cost=cost,
+        prefix_cache=options["priced_with_cache"],
         block_edge=options["block_edge"],
         seed=context.seed,
         constructs=context.constructs,
