@@ -126,7 +126,7 @@ class ConstructsConfig:
     tokens: int = 0  # the most new tokens of the tokenizer, for any method; 0: none
     rank: Literal["score", "saving"] = "score"  # which constructs become tokens first
     init: Literal["mean", "fitted"] = "fitted"  # of their embedding rows
-    contexts: int = 4  # texts of each new token that fitted rows match
+    contexts: int = 2  # texts of each new token that fitted rows match
 
     def __post_init__(self) -> None:
         for key in ("longest", "min_support", "limit", "contexts"):
