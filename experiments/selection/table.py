@@ -63,12 +63,19 @@ class Row:
         )
 
     def ratio(self, other: Row, key: str) -> tuple[float, float, float] | None:
-        """Median, 20th and 80th percentile over the pairs of runs of self / other."""
+        """Median, 20th and 80th percentile over the pairs of runs of self / other.
+
+        Tuning runs are left out: the machine's load changed between one method's and the next's.
+        Later runs go seed by seed and data set by data set, with the methods side by side.
+        """
         ratios = [
             _cost(line, key) / _cost(other.runs[data][seed], key)
             for data, lines in self.runs.items()
             for seed, line in lines.items()
-            if seed in other.runs.get(data, {}) and _cost(other.runs[data][seed], key)
+            if seed in other.runs.get(data, {})
+            and line["stage"] != "tuning"
+            and other.runs[data][seed]["stage"] != "tuning"
+            and _cost(other.runs[data][seed], key)
         ]
         if not ratios:
             return None
