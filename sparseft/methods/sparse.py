@@ -87,6 +87,11 @@ def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prep
     power, reference = options["lr_by_width"], options["reference_density"]
     width_factor(1.0, power, reference)  # wrong options end the run before the analysis
     check_pricing(options)
+    if options["saliency"] == "constructs" and context.constructs is None:
+        raise ConfigError(
+            "expected mined constructs for method.saliency=constructs, got none; add "
+            "constructs=mine."
+        )
     started = time.perf_counter()
     cost = calibration_of(model, context, options)
     selection = analyze(
