@@ -56,6 +56,11 @@ class ClassEffect:
         """Whether the class's recall falls below that of every random draw."""
         return bool(self.own < self.random_own.min())
 
+    @property
+    def less_probable(self) -> bool:
+        """Whether the class's mean probability falls below that of every random draw."""
+        return bool(self.probability < self.random_probability.min())
+
 
 def most_sensitive(sensitivity: NDArray[np.float64], share: float) -> NDArray[np.int64]:
     """The places of the `share` of units with the highest scores (at least one), sorted."""

@@ -76,6 +76,7 @@ def _effect(effect: ClassEffect, names: tuple[str, ...]) -> dict[str, Any]:
             "probability": effect.random_probability.tolist(),
         },
         "beyond_chance": effect.beyond_chance,
+        "less_probable": effect.less_probable,
     }
 
 

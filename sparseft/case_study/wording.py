@@ -74,6 +74,9 @@ def finding(study: CaseStudy, settings: CaseSettings) -> str:
     if not effects:
         return "No shown class has both training rows and scored test rows, so none was ablated."
     beyond = sum(effect.beyond_chance for effect in effects)
+    improbable = sum(effect.less_probable for effect in effects)
+    # Were a class's units like any others, each of 1 + draws would be the lowest equally often.
+    chance = len(effects) / (settings.draws + 1)
     own = points(float(np.mean([effect.own for effect in effects])))
     others = points(float(np.mean([effect.others for effect in effects])))
     random = points(float(np.mean([effect.random_own.mean() for effect in effects])))
@@ -81,8 +84,9 @@ def finding(study: CaseStudy, settings: CaseSettings) -> str:
         f"Put back to the base model's values, the {share_text(settings.share)} of the selected "
         f"units that a class is most sensitive to change its recall by {own} points on average and "
         f"that of the other classes by {others}; as many random selected units change it by "
-        f"{random}. In {beyond} of {count_text(len(effects), 'class', 'classes')} the loss is "
-        f"larger than in each of {count_text(settings.draws, 'random draw')}."
+        f"{random}. In {beyond} of {count_text(len(effects), 'class', 'classes')} the loss of "
+        f"recall, and in {improbable} that of the class's mean probability, is larger than in "
+        f"each of {count_text(settings.draws, 'random draw')}; chance alone would give {chance:.1f}."
     )
 
 

@@ -93,5 +93,6 @@ def test_an_effect_is_the_difference_to_the_trained_model() -> None:
     known = [change for change in effect.change.tolist() if not np.isnan(change)]
     assert min(known) < 0 and max(known) <= 0  # from all right there is only down
     assert -1 <= effect.own <= 0 and effect.own == effect.change[label]
-    assert effect.beyond_chance == bool(effect.own < effect.random_own.min())
+    assert effect.beyond_chance == all(effect.own < own for own in effect.random_own)
+    assert effect.less_probable == all(effect.probability < p for p in effect.random_probability)
     assert np.array_equal(scorer.score().probability, base.probability)  # all bits are back
