@@ -80,7 +80,8 @@ def calibrate(
     fitted give `held_out_error`.
 
     The model is not touched: its modules are copied, weights included, and torch's random state is
-    put back. Memory: that of full finetuning and twice the weights.
+    put back. Memory: that of full finetuning and twice the weights. One thread on a CPU is timed by
+    the time that it ran, so that a shared machine does not spoil the result.
 
     Args:
         model: a plain model of a known family, on its device, that returns an object with `.loss`.
