@@ -74,7 +74,7 @@ def _placement(placement: Placement, label: str) -> Figure:
         ),
         caption=(
             "Selected units of all units by layer and kind, the share, and the ratio to a random "
-            "selection of as many weights with its expected range. Darker: a larger share."
+            "selection of as many weights with its expected range. Stronger colour: a larger share."
         ),
         body="".join(parts),
         width=left + width * len(kinds) + 10,

@@ -85,8 +85,8 @@ def finding(study: CaseStudy, settings: CaseSettings) -> str:
         f"units that a class is most sensitive to change its recall by {own} points on average and "
         f"that of the other classes by {others}; as many random selected units change it by "
         f"{random}. In {beyond} of {count_text(len(effects), 'class', 'classes')} the loss of "
-        f"recall, and in {improbable} that of the class's mean probability, is larger than in "
-        f"each of {count_text(settings.draws, 'random draw')}; chance alone would give {chance:.1f}."
+        f"recall, and in {improbable} that of the class's mean probability, is larger than in each "
+        f"of {count_text(settings.draws, 'random draw')}; chance alone would give {chance:.1f}."
     )
 
 
