@@ -28,7 +28,9 @@ _METHODS = ("layers", "lora_upper", "sparse", "probe")
 
 def _prepared(family: str, method: str = "layers", upper_dropout: float = 0.0) -> Prepared:
     model = tiny(family)
-    options: dict[str, Any] = {"density": 0.2, "depth": 0.5} if method == "sparse" else {}
+    options: dict[str, Any] = {}
+    if method == "sparse":
+        options = {"density": 0.2, "depth": 0.5, "folds": 0}
     if method == "lora_upper":
         options = {"dropout": upper_dropout}
     batch = tiny_batch(model)
