@@ -20,16 +20,19 @@ _CORE = {
     "Selection": "modules, choices, num_layers, lowest_layer, backbone_parameters, base_hash, head,"
     " layer_names, info=<factory>, vectors=()",
     "analyze": "model, batches, *, budget, units=('neuron', 'head'), saliency='gradient_x_input',"
-    " control='none', depth='auto', block_edge=32, head=None, seed=0, loss_fn=loss_of, info=None",
+    " score='fisher', allocation='score', control='none', depth='auto', depth_rule=None, cost=None,"
+    " prefix_cache=False, block_edge=32, head=None, seed=0, loss_fn=loss_of, constructs=None,"
+    " info=None",
     "disabled": "model",
     "load_delta": "model, path",
     "merge": "model",
     "read_delta": "path",
-    "save_delta": "model, path, *, extra=None",
+    "save_delta": "model, path, *, extra=None, beside=None",
     "sparsify": "model, selection, *, verify_base=True",
     "swap": "model, path",
     "sync": "model",
-    "token_saliency": "model, batch, method='gradient_x_input', *, loss_fn=loss_of",
+    "token_saliency": "model, batch, method='gradient_x_input', *, target='label', constructs=None,"
+    " steps=16, baseline='pad', pooling='auto', loss_fn=None",
     "trainable": "model",
     "unload": "model",
 }
