@@ -8,59 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-import sparseft
 from sparseft import models
 from sparseft.config import RunConfig
-from sparseft.constructs import Constructs, fingerprint, length_saving, tokenizer_of
-from sparseft.data import load_data
-from sparseft.errors import ConfigError, DeltaError, ModelError, SelectionError
+from sparseft.constructs import Constructs, length_saving
+from sparseft.errors import ConfigError
 from sparseft.methods import names
-from sparseft.predict import main as predict
-from sparseft.reporting.predictor import load as load_predictor
 from sparseft.results import config_hash
 from sparseft.sparse import read_delta
-from sparseft.sparse.fingerprint import base_hash
 from sparseft.training import TrainedRun, execute, pipeline
 from tests.constructs.helpers import planted
-from tests.tiny import VOCABULARY, save_tiny_model
-from tests.training.helpers import task_mapping
-
-NAMES = ("pair", "single", "none")
-TOKENS = {"mine": True, "tokens": 5, "resamples": 10}
-
-
-@pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model and texts with planted constructs: "word1 word2" can be one token."""
-    return write_task(tmp_path_factory.mktemp("task"))
-
-
-def write_task(folder: Path, family: str = "bert") -> Path:
-    save_tiny_model(folder / "model", family)
-    for seed, (split, rows) in enumerate((("train", 60), ("validation", 15), ("test", 18))):
-        texts, labels = planted(rows, seed)
-        with (folder / f"{split}.csv").open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(["text", "label"])
-            writer.writerows((t, NAMES[n]) for t, n in zip(texts, labels, strict=True))
-    return folder
-
-
-def config_of(
-    task: Path, output: Path, method: str = "sparse", constructs: Any = TOKENS, **training: Any
-) -> RunConfig:
-    mapping = task_mapping(task, output, method, **{"epochs": 1, "save": "delta", **training})
-    if method == "sparse":
-        # Rows of the embedding are among what may be trained.
-        mapping["method"] |= {"units": ["neuron", "embedding"], "density": 0.3, "depth": 1.0}
-        mapping["method"] |= {"score": "fisher", "folds": 0}
-    return RunConfig.from_mapping({**mapping, "constructs": constructs})
+from tests.constructs.runs import TOKENS, config_of
+from tests.tiny import VOCABULARY
 
 
 def test_a_run_writes_its_constructs_and_counts_them(task: Path, tmp_path: Path) -> None:
@@ -148,144 +111,6 @@ def test_rows_of_a_method_without_embeddings_stay_as_they_were_fitted(
         (rows[method],) = (t for n, t in state.items() if n.startswith("added.back"))
     assert torch.equal(rows["lora"], rows["probe"])
     assert not torch.equal(rows["full"], rows["probe"])
-
-
-@pytest.mark.parametrize("family", ["bert", "llama", "modernbert"])
-def test_predict_needs_nothing_but_the_delta(
-    family: str, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if family != "bert":
-        task = write_task(tmp_path / "task", family)
-    seen: list[TrainedRun] = []
-    outcome = execute(config_of(task, tmp_path), look=seen.append)
-    predictor = load_predictor(outcome.folder, "cpu")
-    assert fingerprint(predictor.tokenizer) == fingerprint(seen[0].loaded.tokenizer)
-    data = load_data(config_of(task, tmp_path).data, 0)
-    with np.load(outcome.folder / "predictions.npz") as kept:
-        label_names = outcome.result.data["label_names"]
-        expected = [label_names[n] for n in kept["test_predictions"]]
-    assert [p.labels[0] for p in predictor.predict(data.test.texts)] == expected
-    assert predict([str(outcome.folder), "word9 word1 word2 word30", "--tokens", "3"]) == 0
-    (record,) = map(json.loads, capsys.readouterr().out.splitlines())
-    assert "word1 word2" in {entry["token"] for entry in record["tokens"]}
-
-
-def bits(model: torch.nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in model.named_parameters()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
-
-
-def features(model: Any, tokenizer: Any, texts: list[str]) -> Tensor:
-    batch = tokenizer(texts, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        return model.features(batch["input_ids"], batch["attention_mask"])
-
-
-def test_a_delta_with_tokens_comes_and_goes_bit_for_bit(task: Path, tmp_path: Path) -> None:
-    config = config_of(task, tmp_path)
-    delta = execute(config).folder / "delta"
-    loaded = models.load(config.model, 3)
-    model, original = loaded.model, bits(loaded.model)
-    texts = ["word1 word2 word9", "word5 word6"]
-    base = features(model, loaded.tokenizer, texts)
-    sparseft.load_delta(model, delta)
-    tokenizer = tokenizer_of(delta, loaded.tokenizer)
-    trained = features(model, tokenizer, texts)
-    # The embedding's own rows are among the trained ones, so both ways matter.
-    assert any(s.structure == "embedding" for s in sparseft.sparse.selection_of(model).modules)
-    with sparseft.disabled(model):
-        assert torch.equal(features(model, loaded.tokenizer, texts), base)
-    assert torch.equal(features(model, tokenizer, texts), trained)
-    again = sparseft.save_delta(model, tmp_path / "again")
-    assert (again / "delta.safetensors").read_bytes() == (delta / "delta.safetensors").read_bytes()
-    sparseft.unload(model)
-    head = ("head.weight", "head.bias")
-    assert same(
-        {n: t for n, t in bits(model).items() if n not in head},
-        {n: t for n, t in original.items() if n not in head},
-    )
-    assert model.backbone.config.vocab_size == VOCABULARY
-    sparseft.load_delta(model, delta)
-    sparseft.merge(model)
-    assert torch.equal(features(model, tokenizer, texts), trained)
-    assert type(model.backbone.get_input_embeddings()) is torch.nn.Embedding
-    with pytest.raises(SelectionError):
-        sparseft.sparse.selection_of(model)
-
-
-def test_deltas_with_and_without_tokens_are_swapped(task: Path, tmp_path: Path) -> None:
-    config = config_of(task, tmp_path)
-    with_tokens = execute(config).folder / "delta"
-    without = execute(config_of(task, tmp_path, constructs={})).folder / "delta"
-    means = {**TOKENS, "init": "mean"}
-    mean = execute(config_of(task, tmp_path, constructs=means)).folder / "delta"
-    expected = {
-        path: bits(sparseft.load_delta(models.load(config.model, 3).model, path))
-        for path in (with_tokens, without, mean)
-    }
-    assert not same(expected[with_tokens], expected[mean])
-    model = sparseft.load_delta(models.load(config.model, 3).model, without)
-    for path in (with_tokens, mean, without, mean, with_tokens, without):
-        assert same(bits(sparseft.swap(model, path)), expected[path])
-
-
-def test_another_base_is_refused_and_stays_whole(task: Path, tmp_path: Path) -> None:
-    config = config_of(task, tmp_path)
-    delta = execute(config).folder / "delta"
-    for change in ("a weight", "an old row", "more rows"):
-        model = models.load(config.model, 3).model
-        with torch.no_grad():
-            if change == "a weight":
-                next(p for n, p in model.named_parameters() if "layer" in n).view(-1)[0] += 1
-            elif change == "an old row":
-                model.backbone.get_input_embeddings().weight[7, 3] += 1e-3
-            else:
-                model.backbone.resize_token_embeddings(VOCABULARY + 9, mean_resizing=False)
-        before = bits(model)
-        with pytest.raises(DeltaError, match="expected the base model with hash"):
-            sparseft.load_delta(model, delta)
-        assert same(bits(model), before)
-    other = models.load(config.model, 3)
-    other.tokenizer.add_tokens(["anotherword"])
-    with pytest.raises(ModelError, match="load that of the base model"):
-        tokenizer_of(delta, other.tokenizer)
-
-
-def test_a_model_that_has_the_rows_takes_the_delta_too(task: Path, tmp_path: Path) -> None:
-    config = config_of(task, tmp_path)
-    delta = execute(config).folder / "delta"
-    merged = models.load(config.model, 3).model
-    added = read_delta(delta).added
-    assert added is not None
-    sparseft.sparse.added.add_rows(merged, added, of_delta=False)
-    adapted = bits(merged)
-    assert base_hash(merged, ("head",)) == read_delta(delta).selection.base_hash
-    sparseft.load_delta(merged, delta)
-    # The rows are the user's own: they stay.
-    sparseft.unload(merged)
-    head = ("head.weight", "head.bias")
-    assert all(torch.equal(bits(merged)[n], t) for n, t in adapted.items() if n not in head)
-
-
-@pytest.mark.parametrize("damage", ["changed", "gone", "unnamed", "path"])
-def test_a_damaged_tokens_file_is_refused(damage: str, task: Path, tmp_path: Path) -> None:
-    folder = execute(config_of(task, tmp_path)).folder
-    file, config = folder / "delta" / "tokens.json", folder / "delta" / "config.json"
-    content = json.loads(config.read_text())
-    if damage == "changed":
-        file.write_text(file.read_text().replace("word2", "word7"))
-    elif damage == "gone":
-        file.unlink()
-    elif damage == "unnamed":
-        del content["beside"]
-    else:
-        content["beside"] = {"../config.json": "0"}
-    config.write_text(json.dumps(content))
-    with pytest.raises(DeltaError, match=r"tokens\.json|names of files"):
-        load_predictor(folder, "cpu")
 
 
 @pytest.mark.parametrize("method", ["sparse", "full", "lora"])
