@@ -234,13 +234,15 @@ def main() -> None:
     path = _FOLDER / "results" / f"{options.model}.json"
     if not options.table:
         torch.set_num_threads(options.threads)
+        # First: the code that measures is the code of now.
+        where = environment(device_name(torch.device("cpu")), options.threads)
         loaded = models.load(config_of(options.data[0], options).model, num_labels=2)
         record = {
             "model": options.model,
             "tokens": options.tokens,
             "contexts": options.contexts,
             "data_sets": [measure(name, options, loaded) for name in options.data],
-            "environment": environment(device_name(torch.device("cpu")), options.threads),
+            "environment": where,
         }
         files.write_json(path, record)
     readme = _FOLDER / "README.md"
