@@ -74,6 +74,12 @@ ABLATIONS = (
     ),
     Arm("constructs as tokens", "sparse", (*_UPPER, "constructs=tokens"), tuned=False),
     Arm("every depth", "sparse", ("method.depth=auto",), tuned=False),
+    Arm(
+        "depth by marginal worth",
+        "sparse",
+        (*_UPPER, "method.depth=auto", "method.depth_rule=marginal"),
+        tuned=False,
+    ),
     Arm("refresh", "sparse", (*_UPPER, "method.refresh={every: 1, share: 0.1, until: 0.5}"), False),
     Arm("no cache", "sparse", (), tuned=False),
     Arm("biases and norms", "sparse", (*_UPPER, "method.biases=true", "method.norms=true"), False),
