@@ -175,7 +175,7 @@ def test_every_method_trains_an_adapted_model(
     name: str, tokenizer: Any, constructs: Constructs
 ) -> None:
     adapted = adapt(tiny("bert"), tokenizer, constructs, TEXTS, rows="mean")
-    options = {"density": 0.1} if name.startswith("sparse") else {}
+    options = {"density": 0.1, "folds": 0} if name.startswith("sparse") else {}
     prepared = prepare(adapted.model, name, **options)
     batch = dict(adapted.tokenizer(TEXTS, padding=True, return_tensors="pt"))
     assert (batch["input_ids"] == VOCABULARY).any()
