@@ -14,7 +14,8 @@ import logging
 import os
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -189,6 +190,7 @@ def _summary(outcome: RunOutcome) -> str:
         f"  seconds   head warm-up {cost['head_warmup_seconds']:.1f}, analysis "
         f"{cost['analysis_seconds']:.1f}, training {cost['train_seconds']:.1f}, validation "
         f"{cost['evaluation_seconds']:.1f}",
+        *_constructs(notes.get("constructs")),
         f"  step      median {cost['step_ms_median']:.1f} ms (p20 {cost['step_ms_p20']:.1f}, p80 "
         f"{cost['step_ms_p80']:.1f}), {cost['steps']} steps"
         + ("" if flops is None else f", {flops / 1e9:.1f} GFLOP each"),
@@ -201,6 +203,15 @@ def _summary(outcome: RunOutcome) -> str:
         if (folder / name).exists():
             lines.append(f"  {'delta' if name == 'delta' else 'state'}     {folder / name}")
     return "\n".join(lines)
+
+
+def _constructs(notes: Mapping[str, Any] | None) -> list[str]:
+    if not notes:
+        return []
+    return [
+        f"  construct {notes['mined']} mined, {notes['tokens']} of them tokens, "
+        f"{notes['seconds']:.1f} s"
+    ]
 
 
 def _table(results: Sequence[Result]) -> str:
