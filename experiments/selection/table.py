@@ -242,6 +242,25 @@ def main_table(
     return lines, table
 
 
+def tuning_table(lines: list[Line], data: tuple[str, ...], seed: int) -> list[str]:
+    """Every rate on the first seed, on which rates are chosen: arms that ran on all data sets."""
+    found: dict[tuple[str, float], dict[str, Line]] = defaultdict(dict)
+    for line in lines:
+        if line["seed"] == seed:
+            found[line["arm"], line["lr"]][line["data"]] = line
+    rows = []
+    for (arm, lr), by_data in sorted(found.items()):
+        if set(by_data) >= set(data):
+            means = [
+                statistics.fmean(value(by_data[key]) for key in data)
+                for value in (lambda x: x["validation"], lambda x: x["metrics"]["accuracy"])
+            ]
+            tests = [percent(by_data[key]["metrics"]["accuracy"]) for key in data]
+            rows.append([arm, f"{lr:.2g}", *(percent(mean) for mean in means), *tests])
+    header = ["method", "lr", "mean validation", "mean test", *data]
+    return [f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", choices=sorted(SIZES), default="cpu")
@@ -264,6 +283,7 @@ def main() -> None:
         extra = [arm.name for arm in ABLATIONS] + [f"density {100 * d:g}%" for d in DENSITIES]
         commits = sorted({line["environment"]["commit"][:7] for line in mine})
         text += [f"## {model}: {len(mine)} runs, commits {', '.join(commits)}", ""]
+        text += ["### Rates on the first seed", "", *tuning_table(mine, data, size.seeds[0]), ""]
         for title, wanted in (
             ("Methods", names),
             ("One ingredient changed", ["sparse", "full", *extra]),

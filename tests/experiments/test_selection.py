@@ -164,3 +164,7 @@ def test_the_table_holds_means_intervals_and_ratios(
     # Seeds 0, 2, 4 took units 0 to 3, seeds 1 and 3 units 1 to 4: 4 of 10 pairs are equal.
     assert by_arm["sparse"]["jaccard_between_seeds"] == pytest.approx((4 * 1 + 6 * 0.6) / 10)
     assert any(line.startswith("| sparse | 0.001 |") for line in markdown)
+    tuning = table.tuning_table(lines, tuple(size.data), 0)
+    # Three rates of each, and one beyond the lowest for full; a header and a rule.
+    assert len(tuning) == 2 + 3 * 3 + 1
+    assert any(line.startswith("| full | 0.0003 | 80.0 |") for line in tuning)
