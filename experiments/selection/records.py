@@ -49,9 +49,11 @@ def append(path: Path, record: dict[str, Any]) -> None:
     line = json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n"
     with path.open("a+b") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        if stream.tell() and (stream.seek(-1, os.SEEK_END) or True) and stream.read(1) != b"\n":
-            # A process died in the middle of its line, which `read` leaves out.
-            line = "\n" + line
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                # A process died in the middle of its line, which `read` leaves out.
+                line = "\n" + line
         stream.write(line.encode())
         stream.flush()
         os.fsync(stream.fileno())

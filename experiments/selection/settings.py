@@ -16,8 +16,6 @@ class Arm:
     name: str
     method: str
     overrides: tuple[str, ...] = ()
-    tuned: bool = True  # else it takes the learning rate that `of` found best
-    of: str = "sparse"
 
 
 @dataclass(frozen=True)
@@ -53,38 +51,35 @@ METHODS = (
 
 # Each takes one ingredient away from, or adds one to, `sparse`, at the rate found for `sparse`.
 ABLATIONS = (
-    Arm("in-sample scores", "sparse", (*_UPPER, "method.folds=0"), tuned=False),
-    Arm("Fisher score", "sparse", (*_UPPER, "method.score=fisher"), tuned=False),
-    Arm("scaled Fisher score", "sparse", (*_UPPER, "method.score=scaled_fisher"), tuned=False),
-    Arm("first-order score", "sparse", (*_UPPER, "method.score=first_order"), tuned=False),
-    Arm("agreement by class", "sparse", (*_UPPER, "method.score=class_agreement"), tuned=False),
+    Arm("in-sample scores", "sparse", (*_UPPER, "method.folds=0")),
+    Arm("Fisher score", "sparse", (*_UPPER, "method.score=fisher")),
+    Arm("scaled Fisher score", "sparse", (*_UPPER, "method.score=scaled_fisher")),
+    Arm("first-order score", "sparse", (*_UPPER, "method.score=first_order")),
+    Arm("agreement by class", "sparse", (*_UPPER, "method.score=class_agreement")),
     Arm(
         "gradient x input weights",
         "sparse",
         (*_UPPER, "method.saliency=gradient_x_input"),
-        tuned=False,
     ),
-    Arm("gradient norm weights", "sparse", (*_UPPER, "method.saliency=gradient_norm"), tuned=False),
-    Arm("allocation by score", "sparse", (*_UPPER, "method.allocation=score"), tuned=False),
+    Arm("gradient norm weights", "sparse", (*_UPPER, "method.saliency=gradient_norm")),
+    Arm("allocation by score", "sparse", (*_UPPER, "method.allocation=score")),
     Arm(
         "construct weights",
         "sparse",
         (*_UPPER, "constructs=mine", "method.saliency=constructs"),
-        tuned=False,
     ),
-    Arm("constructs as tokens", "sparse", (*_UPPER, "constructs=tokens"), tuned=False),
-    Arm("every depth", "sparse", ("method.depth=auto",), tuned=False),
+    Arm("constructs as tokens", "sparse", (*_UPPER, "constructs=tokens")),
+    Arm("every depth", "sparse", ("method.depth=auto",)),
     Arm(
         "depth by marginal worth",
         "sparse",
         (*_UPPER, "method.depth=auto", "method.depth_rule=marginal"),
-        tuned=False,
     ),
-    Arm("refresh", "sparse", (*_UPPER, "method.refresh={every: 1, share: 0.1, until: 0.5}"), False),
-    Arm("no cache", "sparse", (), tuned=False),
-    Arm("biases and norms", "sparse", (*_UPPER, "method.biases=true", "method.norms=true"), False),
-    Arm("weak head penalty", "sparse", (*_UPPER, "training.head_warmup_l2=0.001"), tuned=False),
-    Arm("averaging", "sparse", (*_UPPER, "training.averaging=tail"), tuned=False),
+    Arm("refresh", "sparse", (*_UPPER, "method.refresh={every: 1, share: 0.1, until: 0.5}")),
+    Arm("no cache", "sparse", ()),
+    Arm("biases and norms", "sparse", (*_UPPER, "method.biases=true", "method.norms=true")),
+    Arm("weak head penalty", "sparse", (*_UPPER, "training.head_warmup_l2=0.001")),
+    Arm("averaging", "sparse", (*_UPPER, "training.averaging=tail")),
 )
 
 DENSITIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
