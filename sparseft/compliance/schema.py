@@ -129,6 +129,16 @@ class Schema:
             entries.append(f"{dumps(field.name)}:{field.text(values[field.name])}")
         return "{" + ",".join(entries) + "}"
 
+    def spans(self, values: Mapping[str, Json]) -> tuple[tuple[int, int], ...]:
+        """Where each model field's value stands in `answer(values)`: (start, end), in order."""
+        spans, place = [], 1  # behind the brace
+        for field in self.model_fields:
+            start = place + len(dumps(field.name)) + 1
+            end = start + len(field.text(values[field.name]))
+            spans.append((start, end))
+            place = end + 1
+        return tuple(spans)
+
     def grammar(self, transcript: str | None = None) -> str:
         """Lark grammar of exactly the texts that `answer` can give.
 
@@ -272,8 +282,8 @@ class _Reader:
         if not _NAME.match(name):
             self._fail("field names to be words of a-z, 0-9 and _", name)
         kind = entry.get("kind") if isinstance(entry, Mapping) else None
-        if kind not in KINDS:
-            self._fail(f"{name}.kind to be one of {', '.join(KINDS)}", kind)
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise self._error(f"{name}.kind to be one of {', '.join(KINDS)}", kind)
         self._keys(entry, (*_COMMON, *_OPTIONS[kind]), name)
         for needed in _NEEDS.get(kind, ()):
             if entry.get(needed) is None:
@@ -288,7 +298,7 @@ class _Reader:
 
     def _values(self, name: str, values: Any) -> dict[str, str]:
         texts = (
-            {value: "" for value in values}
+            dict.fromkeys(values, "")
             if isinstance(values, list) and len({repr(v) for v in values}) == len(values)
             else values
         )
@@ -376,7 +386,7 @@ class _Reader:
         name, alarm = content.get("field"), content.get("alarm")
         chosen = next((field for field in fields if field.name == name), None)
         if chosen is None or chosen.kind != "enum":
-            self._fail("critical.field to name an enum field", name)
+            raise self._error("critical.field to name an enum field", name)
         if not isinstance(alarm, list) or not alarm or not set(alarm) < set(chosen.choices):
             self._fail(f"critical.alarm to be some, not all, of {', '.join(chosen.choices)}", alarm)
         return name, tuple(alarm)
@@ -388,8 +398,11 @@ class _Reader:
         if unknown:
             self._fail(f"only known keys in {what} ({', '.join(known)})", unknown[0])
 
-    def _fail(self, expected: str, got: Any) -> Any:
-        raise ConfigError(f"expected {expected}, got {got!r}; change the schema {self._where}.")
+    def _error(self, expected: str, got: Any) -> ConfigError:
+        return ConfigError(f"expected {expected}, got {got!r}; change the schema {self._where}.")
+
+    def _fail(self, expected: str, got: Any) -> None:
+        raise self._error(expected, got)
 
 
 def _refused(name: str) -> Json:

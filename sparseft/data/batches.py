@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from sparseft.data.order import bucketed, longest_first
 from sparseft.data.task import Split
 from sparseft.errors import ConfigError, ModelError
 
@@ -23,8 +24,6 @@ __all__ = ["Batch", "BatchLoader"]
 _log = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
-
-_MEGA_BATCH = 32  # batches whose rows are sorted by length together
 
 
 class BatchLoader:
@@ -131,19 +130,10 @@ class BatchLoader:
     def order(self, epoch: int | None = None) -> list[np.ndarray]:
         """The positions of the rows of each batch of an epoch (default: the chosen one)."""
         if not self._shuffle:
-            return self._chunks(np.argsort(-self.lengths, kind="stable"))
+            return longest_first(self.lengths, self.batch_size)
         assert self._seed is not None
-        random = np.random.default_rng([self._seed, self.epoch if epoch is None else epoch])
-        rows = random.permutation(self.rows)
-        span = _MEGA_BATCH * self.batch_size
-        batches: list[np.ndarray] = []
-        for start in range(0, len(rows), span):
-            part = rows[start : start + span]
-            batches += self._chunks(part[np.argsort(-self.lengths[part], kind="stable")])
-        return [batches[i] for i in random.permutation(len(batches))]
-
-    def _chunks(self, rows: np.ndarray) -> list[np.ndarray]:
-        return [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+        chosen = self.epoch if epoch is None else epoch
+        return bucketed(self.lengths, self.batch_size, self._seed, chosen)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.batches()

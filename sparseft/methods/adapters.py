@@ -10,13 +10,13 @@ from peft import PeftConfig, get_peft_model
 from torch import nn
 
 from sparseft.methods.base import upper_layers
-from sparseft.models.classifier import TextClassifier, no_input_gradients
+from sparseft.models.task_model import TaskModel, no_input_gradients
 from sparseft.selection.layout import layout_of
 
 __all__ = ["linear_names", "wrap"]
 
 
-def linear_names(model: TextClassifier, depth: float) -> list[str]:
+def linear_names(model: TaskModel, depth: float) -> list[str]:
     """Module names, relative to the backbone, of all linears in the upper `depth` of its layers.
 
     Raises:
@@ -28,7 +28,7 @@ def linear_names(model: TextClassifier, depth: float) -> list[str]:
     return [name for index in chosen for name in layers[index].linears.values()]
 
 
-def wrap(model: TextClassifier, config: PeftConfig, seed: int) -> Any:
+def wrap(model: TaskModel, config: PeftConfig, seed: int) -> Any:
     """Replace `model.backbone` by PEFT's wrapper of it; returns the wrapper.
 
     The adapter's values are drawn from `seed`; torch's global generators stay as they were.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sparseft.errors import ConfigError
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 from sparseft.saliency.tokens import ConstructWeights
 from sparseft.selection.budget import lowest_layer_of_depth
 
@@ -62,7 +62,7 @@ class Prepared:
     then the one of the moment. `notes` is plain data for the record.
     """
 
-    model: TextClassifier
+    model: TaskModel
     body: list[nn.Parameter]
     head: list[nn.Parameter]
     optimizer: str = "adamw"
@@ -73,7 +73,7 @@ class Prepared:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-Method = Callable[[TextClassifier, MethodContext], Prepared]
+Method = Callable[[TaskModel, MethodContext], Prepared]
 
 _METHODS: dict[str, Method] = {}
 
@@ -149,13 +149,13 @@ def positive(name: str, value: float) -> None:
         raise ConfigError(f"expected method.{name} above 0, got {value}; change method.{name}.")
 
 
-def freeze(model: TextClassifier) -> None:
+def freeze(model: TaskModel) -> None:
     """Freeze the whole backbone; the head stays trained."""
     model.backbone.requires_grad_(False)
     model.head.requires_grad_(True)
 
 
-def prepared(model: TextClassifier, **fields: Any) -> Prepared:
+def prepared(model: TaskModel, **fields: Any) -> Prepared:
     """`Prepared` of whatever in `model` requires a gradient now."""
     return Prepared(
         model=model,
@@ -165,7 +165,7 @@ def prepared(model: TextClassifier, **fields: Any) -> Prepared:
     )
 
 
-def in_full_precision(model: TextClassifier) -> bool:
+def in_full_precision(model: TaskModel) -> bool:
     """Make the backbone fp32, for methods that train its own weights; whether that changed it.
 
     Steps of a small learning rate vanish in bfloat16's 8 bits, so such weights need fp32 masters;

@@ -12,13 +12,13 @@ from sparseft.methods.base import (
     read_options,
     register,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 
 __all__ = ["bitfit"]
 
 
 @register("bitfit")
-def bitfit(model: TextClassifier, context: MethodContext) -> Prepared:
+def bitfit(model: TaskModel, context: MethodContext) -> Prepared:
     """Train every bias of the backbone, those of the norms included, in fp32.
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from sparseft.errors import ConfigError
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 from sparseft.selection import Budget
 from sparseft.selection.budget import lowest_layer_of_depth
 from sparseft.selection.layout import layout_of
@@ -33,7 +33,7 @@ def vector_options(options: Mapping[str, Any]) -> dict[str, bool]:
     return {name: options[name] for name in ("biases", "norms")}
 
 
-def budget_of_units(model: TextClassifier, options: Mapping[str, Any]) -> Budget:
+def budget_of_units(model: TaskModel, options: Mapping[str, Any]) -> Budget:
     """What is left for units when biases and norms have taken their part of the density.
 
     Raises:

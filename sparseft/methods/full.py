@@ -10,13 +10,13 @@ from sparseft.methods.base import (
     read_options,
     register,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 
 __all__ = ["full"]
 
 
 @register("full")
-def full(model: TextClassifier, context: MethodContext) -> Prepared:
+def full(model: TaskModel, context: MethodContext) -> Prepared:
     """Train everything, in fp32."""
     read_options(context.options)
     upcast = in_full_precision(model)

@@ -17,14 +17,14 @@ from sparseft.methods.base import (
     register,
     upper_layers,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 from sparseft.selection.layout import layout_of
 
 __all__ = ["layers", "layers_sensitivity"]
 
 
 @register("layers")
-def layers(model: TextClassifier, context: MethodContext) -> Prepared:
+def layers(model: TaskModel, context: MethodContext) -> Prepared:
     """Train the upper `depth` of the layers; backward stops below them."""
     options = read_options(context.options, depth=0.5)
     chosen = upper_layers(len(layout_of(model.backbone).layers), options["depth"])
@@ -32,7 +32,7 @@ def layers(model: TextClassifier, context: MethodContext) -> Prepared:
 
 
 @register("layers_sensitivity")
-def layers_sensitivity(model: TextClassifier, context: MethodContext) -> Prepared:
+def layers_sensitivity(model: TaskModel, context: MethodContext) -> Prepared:
     """Train as many layers as `depth` gives, those to which the loss is most sensitive.
 
     The sensitivities come from `batches` training batches and are part of the method's time.
@@ -59,7 +59,7 @@ def layers_sensitivity(model: TextClassifier, context: MethodContext) -> Prepare
 
 
 def _train_layers(
-    model: TextClassifier,
+    model: TaskModel,
     chosen: Collection[int],
     analysis_seconds: float = 0.0,
     notes: dict[str, Any] | None = None,

@@ -18,31 +18,31 @@ from sparseft.methods.base import (
     read_options,
     register,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 
 __all__ = ["lora", "lora_upper", "rslora"]
 
 
 @register("lora")
-def lora(model: TextClassifier, context: MethodContext) -> Prepared:
+def lora(model: TaskModel, context: MethodContext) -> Prepared:
     """Low-rank factors on all linears, scaled by alpha / r."""
     return _lora(model, context, depth=1.0, rank_stabilised=False)
 
 
 @register("lora_upper")
-def lora_upper(model: TextClassifier, context: MethodContext) -> Prepared:
+def lora_upper(model: TaskModel, context: MethodContext) -> Prepared:
     """LoRA on the upper `depth` of the layers, half of them where nothing else is said."""
     return _lora(model, context, depth=0.5, rank_stabilised=False)
 
 
 @register("rslora")
-def rslora(model: TextClassifier, context: MethodContext) -> Prepared:
+def rslora(model: TaskModel, context: MethodContext) -> Prepared:
     """LoRA scaled by alpha / sqrt(r)."""
     return _lora(model, context, depth=1.0, rank_stabilised=True)
 
 
 def _lora(
-    model: TextClassifier, context: MethodContext, depth: float, rank_stabilised: bool
+    model: TaskModel, context: MethodContext, depth: float, rank_stabilised: bool
 ) -> Prepared:
     options = read_options(context.options, r=8, alpha=16.0, dropout=0.1, depth=depth)
     positive("r", options["r"])

@@ -20,13 +20,13 @@ from sparseft.methods.base import (
     read_options,
     register,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 
 __all__ = ["prefix"]
 
 
 @register("prefix")
-def prefix(model: TextClassifier, context: MethodContext) -> Prepared:
+def prefix(model: TaskModel, context: MethodContext) -> Prepared:
     """Train `tokens` virtual keys and values in every layer, drawn with spread `init_std`.
 
     Raises:
@@ -53,7 +53,7 @@ def prefix(model: TextClassifier, context: MethodContext) -> Prepared:
     training = model.training
     model.eval()
     with torch.no_grad():
-        without = model.features(row["input_ids"], row["attention_mask"])
+        without = model(row["input_ids"], row["attention_mask"]).logits
     try:
         wrapper = wrap(model, config, context.seed)
         values: nn.Parameter = wrapper.prompt_encoder["default"].embedding.weight
@@ -77,12 +77,11 @@ def prefix(model: TextClassifier, context: MethodContext) -> Prepared:
 
 
 def _check_reach(
-    model: TextClassifier, row: dict[str, Tensor], without: Tensor, values: nn.Parameter
+    model: TaskModel, row: dict[str, Tensor], without: Tensor, values: nn.Parameter
 ) -> None:
-    """Raise unless the prefix changes the features and every layer's part of it has a gradient."""
+    """Raise unless the prefix changes the logits and every layer's part of it has a gradient."""
     with torch.enable_grad():
-        features = model.features(row["input_ids"], row["attention_mask"])
-        change = (features - without).square().sum()
+        change = (model(row["input_ids"], row["attention_mask"]).logits - without).square().sum()
         if change == 0:
             raise ValueError("the prefix changes nothing")
         (gradient,) = torch.autograd.grad(change, values)  # [tokens, layers x keys and values]

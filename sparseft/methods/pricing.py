@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from sparseft.errors import ConfigError
 from sparseft.methods.base import MethodContext, positive
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 from sparseft.selection.budget import DepthRule
 from sparseft.selection.calibration import Calibration, calibrate
 
@@ -58,7 +58,7 @@ def check_pricing(options: Mapping[str, Any]) -> None:
 
 
 def calibration_of(
-    model: TextClassifier, context: MethodContext, options: Mapping[str, Any]
+    model: TaskModel, context: MethodContext, options: Mapping[str, Any]
 ) -> Calibration | None:
     """The cost model that the options ask for; None where FLOPs are to count.
 

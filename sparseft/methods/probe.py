@@ -10,13 +10,13 @@ from sparseft.methods.base import (
     read_options,
     register,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 
 __all__ = ["probe"]
 
 
 @register("probe")
-def probe(model: TextClassifier, context: MethodContext) -> Prepared:
+def probe(model: TaskModel, context: MethodContext) -> Prepared:
     """Train the head only; the backbone builds no graph."""
     read_options(context.options)
     freeze(model)

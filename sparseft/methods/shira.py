@@ -20,13 +20,13 @@ from sparseft.methods.base import (
     read_options,
     register,
 )
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 
 __all__ = ["shira"]
 
 
 @register("shira")
-def shira(model: TextClassifier, context: MethodContext) -> Prepared:
+def shira(model: TaskModel, context: MethodContext) -> Prepared:
     """Train r (m + n) random weights of each linear in the upper `depth` of the layers."""
     options = read_options(context.options, r=8, depth=1.0)
     positive("r", options["r"])

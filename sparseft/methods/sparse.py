@@ -18,7 +18,7 @@ from sparseft.methods.base import Method, MethodContext, Prepared, positive, pre
 from sparseft.methods.compact import budget_of_units, refresh_options, vector_options
 from sparseft.methods.pricing import PRICING, calibration_of, check_pricing
 from sparseft.methods.width import width_factor
-from sparseft.models.classifier import TextClassifier
+from sparseft.models.task_model import TaskModel
 from sparseft.selection.vectors import with_vectors
 from sparseft.sparse import sparsify
 
@@ -47,7 +47,7 @@ _DEFAULTS: dict[str, Any] = {
 
 
 @register("sparse")
-def sparse(model: TextClassifier, context: MethodContext) -> Prepared:
+def sparse(model: TaskModel, context: MethodContext) -> Prepared:
     """Analyse a few training batches, select under the budget, train only what was selected.
 
     Options: density or step_time (the budget), units, saliency, score, allocation, depth (share of
@@ -63,7 +63,7 @@ def sparse(model: TextClassifier, context: MethodContext) -> Prepared:
 
 
 def _control(name: str) -> Method:
-    def method(model: TextClassifier, context: MethodContext) -> Prepared:
+    def method(model: TaskModel, context: MethodContext) -> Prepared:
         return _sparse(model, context, name)
 
     return method
@@ -73,7 +73,7 @@ for _name in CONTROLS:
     register(f"sparse_{_name}")(_control(_name))
 
 
-def _sparse(model: TextClassifier, context: MethodContext, control: str) -> Prepared:
+def _sparse(model: TaskModel, context: MethodContext, control: str) -> Prepared:
     options = {**_DEFAULTS, **context.options}
     unknown = sorted(set(options) - set(_DEFAULTS))
     if unknown:

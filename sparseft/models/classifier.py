@@ -5,31 +5,20 @@ Legend: B batch, L tokens of the longest text, H hidden size, C labels.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
-from transformers.utils.generic import ModelOutput
 
 from sparseft.errors import ModelError
+from sparseft.models.task_model import TaskModel, TaskOutput
 
-__all__ = ["ClassifierOutput", "Pooling", "TextClassifier", "last_token_pooling", "mean_pooling"]
+__all__ = ["Pooling", "TextClassifier", "last_token_pooling", "mean_pooling"]
 
 Pooling = Literal["mean", "last"]
 
 _HEAD_STD = 0.02
-
-
-@dataclass
-class ClassifierOutput(ModelOutput):
-    """`loss` (only where labels were given) and `logits` [B, C]."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
 
 
 def mean_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
@@ -63,7 +52,7 @@ def last_token_pooling(hidden: Tensor, attention_mask: Tensor) -> Tensor:
     return hidden[rows, last.to(hidden.device)].float()
 
 
-class TextClassifier(nn.Module):
+class TextClassifier(TaskModel):
     """Texts to label logits: `head(pool(backbone(input_ids)))`.
 
     The head is always fp32, also over a bfloat16 backbone, and is drawn from `seed` alone (normal,
@@ -79,6 +68,8 @@ class TextClassifier(nn.Module):
     Raises:
         ModelError: too few labels, an unknown pooling, or a backbone without a hidden size.
     """
+
+    head: nn.Linear
 
     def __init__(
         self,
@@ -148,77 +139,7 @@ class TextClassifier(nn.Module):
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None
-    ) -> ClassifierOutput:
+    ) -> TaskOutput:
         """Logits, and the loss where labels are given (what `transformers.Trainer` expects)."""
         logits = self.classify(self.features(input_ids, attention_mask))
-        return ClassifierOutput(
-            loss=None if labels is None else self.loss(logits, labels), logits=logits
-        )
-
-    def activation_checkpointing_enable(
-        self, activation_checkpointing_kwargs: Mapping[str, Any] | None = None, **options: Any
-    ) -> None:
-        """Recompute the backbone's activations in backward; the settings of transformers.
-
-        transformers makes the embeddings' output require a gradient then, which only reentrant
-        checkpointing needs. It is undone here: backward still stops at the lowest trained layer.
-
-        Raises:
-            ModelError: reentrant checkpointing is asked for, or the backbone has a trained prefix,
-                which recomputing would drop.
-        """
-        settings = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
-        if settings["use_reentrant"]:
-            raise ModelError(
-                "expected use_reentrant=False for gradient checkpointing, got True, which sends "
-                "backward through frozen layers; leave the setting out."
-            )
-        adapter = getattr(self.backbone, "active_peft_config", None)
-        if getattr(adapter, "is_prompt_learning", False):
-            raise ModelError(
-                "expected no gradient checkpointing with prefix tuning, got it switched on: the "
-                "recomputed layers would run without the prefix; set "
-                "training.gradient_checkpointing=false."
-            )
-        with no_input_gradients(self.backbone):
-            _checkpointing(self.backbone, "enable")(settings, **options)
-
-    def activation_checkpointing_disable(self) -> None:
-        """Keep the backbone's activations again."""
-        _checkpointing(self.backbone, "disable")()
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None
-    ) -> None:
-        """`activation_checkpointing_enable` by its older name."""
-        self.activation_checkpointing_enable(gradient_checkpointing_kwargs)
-
-    def gradient_checkpointing_disable(self) -> None:
-        """`activation_checkpointing_disable` by its older name."""
-        self.activation_checkpointing_disable()
-
-
-@contextlib.contextmanager
-def no_input_gradients(backbone: Any) -> Iterator[None]:
-    """Undo that the block makes the embeddings' output require a gradient (a forward hook).
-
-    With that hook, backward runs through every frozen layer down to the embeddings, for nothing.
-    """
-    remove = getattr(backbone, "disable_input_require_grads", lambda: None)
-    remove()  # transformers remembers one set of hooks only, so an older one would be lost
-    try:
-        yield
-    finally:
-        remove()
-
-
-def _checkpointing(backbone: nn.Module, action: str) -> Callable[..., None]:
-    # transformers renamed these in 5.2x; the old names warn there and are the only ones before.
-    for name in (f"activation_checkpointing_{action}", f"gradient_checkpointing_{action}"):
-        method = getattr(backbone, name, None)
-        if method is not None:
-            return cast("Callable[..., None]", method)
-    raise ModelError(
-        f"expected a transformers model for gradient checkpointing, got {type(backbone).__name__}; "
-        "set training.gradient_checkpointing=false."
-    )
+        return TaskOutput(loss=None if labels is None else self.loss(logits, labels), logits=logits)

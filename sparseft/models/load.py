@@ -23,7 +23,7 @@ from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
 if TYPE_CHECKING:
     from sparseft.config import ModelConfig
 
-__all__ = ["LoadedModel", "load"]
+__all__ = ["LoadedModel", "load", "load_pretrained"]
 
 _log = logging.getLogger(__name__)
 
@@ -61,13 +61,28 @@ def load(
         ModelError: the model is missing, unreachable, damaged, or no text encoder or decoder.
         ConfigError: `max_length` is more than the model has positions for.
     """
+    backbone, tokenizer = load_pretrained(config, AutoModel, seed)
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None
+    model = TextClassifier(
+        backbone, num_labels, pooling=_pooling(backbone, config), multi_label=multi_label, seed=seed
+    )
+    return LoadedModel(model=model.eval(), tokenizer=tokenizer, name=config.name)
+
+
+def load_pretrained(config: ModelConfig, kind: Any, seed: int = 0) -> tuple[Any, Any]:
+    """The pretrained model as transformers' `kind` (an Auto class) makes it, and its tokenizer.
+
+    Raises:
+        ModelError, ConfigError: as `load`.
+    """
     source = _source(config)
     try:
         with _quiet_loading(hide_stderr="gguf_file" in source.options and config.source != "hub"):
             # Seeded, because weights that a checkpoint lacks are drawn before they are refused.
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                backbone, report = _load_backbone(source, config)
+                model, report = _load_model(source, config, kind)
             tokenizer = AutoTokenizer.from_pretrained(source.location, **source.options)
     except _LOAD_ERRORS as error:
         if isinstance(error, (ModelError, ConfigError)):
@@ -76,15 +91,10 @@ def load(
         raise ModelError(
             f"expected a model and tokenizer at {source.location!r}, got: {reason} {source.advice}"
         ) from error
-    _check_complete(backbone, report, source)
-    if getattr(backbone, "pooler", None) is not None:
-        backbone.pooler = None
+    _check_complete(model, report, source)
     _prepare_tokenizer(tokenizer, source)
-    _check_length(backbone, config.max_length)
-    model = TextClassifier(
-        backbone, num_labels, pooling=_pooling(backbone, config), multi_label=multi_label, seed=seed
-    )
-    return LoadedModel(model=model.eval(), tokenizer=tokenizer, name=config.name)
+    _check_length(model, config.max_length)
+    return model, tokenizer
 
 
 def _source(config: ModelConfig) -> _Source:
@@ -124,7 +134,9 @@ def _source(config: ModelConfig) -> _Source:
     )
 
 
-def _load_backbone(source: _Source, config: ModelConfig) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _load_model(
+    source: _Source, config: ModelConfig, kind: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     settings = AutoConfig.from_pretrained(source.location, **source.options)
     if getattr(settings, "is_encoder_decoder", False):
         raise ModelError(
@@ -133,7 +145,7 @@ def _load_backbone(source: _Source, config: ModelConfig) -> tuple[PreTrainedMode
         )
     if "gguf_file" in source.options:
         _log.info("dequantising %s", source.options["gguf_file"])
-    backbone, report = AutoModel.from_pretrained(
+    model, report = kind.from_pretrained(
         source.location,
         config=settings,
         dtype=_DTYPES[config.dtype],
@@ -142,8 +154,8 @@ def _load_backbone(source: _Source, config: ModelConfig) -> tuple[PreTrainedMode
         **source.options,
     )
     # One forward of whole texts has no use for a key-value cache.
-    backbone.config.use_cache = False
-    return backbone, report
+    model.config.use_cache = False
+    return model, report
 
 
 def _check_complete(backbone: PreTrainedModel, report: dict[str, Any], source: _Source) -> None:

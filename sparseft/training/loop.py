@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from sparseft.config import TrainingConfig
 from sparseft.errors import ConfigError
 from sparseft.methods import Prepared
-from sparseft.models import TextClassifier
+from sparseft.models import TaskModel
 from sparseft.training.averaging import Average, make_average
 from sparseft.training.devices import (
     autocast,
@@ -53,7 +53,7 @@ class Batches(Protocol):
 
 
 def accumulate(
-    model: TextClassifier,
+    model: TaskModel,
     window: Sequence[Batch],
     precision: str = "off",
     cache: PrefixCache | None = None,
@@ -144,7 +144,7 @@ class _Run:
         self.prepared = prepared
         self.cache = cache
         self.refresher = refresher
-        self.model: TextClassifier = prepared.model
+        self.model: TaskModel = prepared.model
         self.batches = batches
         self.config = config
         self.trained = TrainedValues(prepared)

@@ -114,7 +114,7 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     try:
         cache = run.prefix_cache(prepared, saved)
         outcome = run.train(prepared, head_seconds, folder, tracker, store, saved, cache)
-        test = run.evaluate(prepared, run.test)
+        test = run.evaluate(run.test)
         delta_bytes = save_trained(
             config, data, prepared, outcome, test, folder, constructs.additions
         )
@@ -305,7 +305,7 @@ class _Run:
             return train(
                 prepared,
                 self.train_batches,
-                lambda: self.evaluate(prepared, self.validation, cache.cache),
+                lambda: self.evaluate(self.validation, cache.cache),
                 config.training,
                 lr=config.lr * prepared.lr_factor,
                 head_lr=config.training.head_lr * head_scale,
@@ -325,15 +325,13 @@ class _Run:
                 ),
             )
 
-    def evaluate(
-        self, prepared: Prepared, batches: BatchLoader, cache: PrefixCache | None = None
-    ) -> Evaluation:
+    def evaluate(self, batches: BatchLoader, cache: PrefixCache | None = None) -> Evaluation:
         """Predict a split with the trained model; the cache, where given, holds all its texts."""
         names = self.data.label_names
         outside = names.index(OUT_OF_SCOPE) if OUT_OF_SCOPE in names else None
         if self.data.multi_label:
             outside = None
-        return evaluate(prepared.model, batches, outside, self.config.training.autocast, cache)
+        return evaluate(self.loaded.model, batches, outside, self.config.training.autocast, cache)
 
     def result(
         self,

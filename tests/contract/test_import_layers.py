@@ -38,6 +38,7 @@ _LAYERS = {
     "run": 5,
     "mine": 5,
     "predict": 5,
+    "serve": 5,
     "report": 5,
     "reporting": 5,
     "case": 5,
@@ -62,6 +63,13 @@ _PACKAGES = {
         "pandas",
         "pyarrow",
         "sklearn",
+        "yaml",
+        # Of sparseft.compliance: grammars, strict checks, and its HTTP service.
+        "llguidance",
+        "jsonschema",
+        "fastapi",
+        "starlette",
+        "uvicorn",
     },
     4: {"tqdm", "accelerate"},
     5: {"matplotlib", "wandb_workspaces"},
@@ -69,7 +77,6 @@ _PACKAGES = {
 # What one module alone may import, beside its layer's packages.
 _ALONE = {
     "sparseft.run": {"hydra", "omegaconf"},
-    "sparseft.mine": {"yaml"},
     "sparseft.tracking": {"wandb"},
     "sparseft.reporting.wandb_report": {"wandb"},
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sparseft.config import TrainingConfig
 from sparseft.data import BatchLoader
-from sparseft.models import FrozenPrefix, TextClassifier
+from sparseft.models import FrozenPrefix, TaskModel
 from sparseft.training.devices import autocast
 from sparseft.training.prefix_cache.cache import PrefixCache
 
@@ -37,7 +37,7 @@ class CacheOfRun:
 
 
 def build_for_run(
-    model: TextClassifier, loaders: Sequence[BatchLoader], config: TrainingConfig
+    model: TaskModel, loaders: Sequence[BatchLoader], config: TrainingConfig
 ) -> CacheOfRun:
     """Store the frozen layers' outputs for all texts of the loaders, where the config asks for it.
 
