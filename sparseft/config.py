@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar, Union
 from sparseft.errors import ConfigError
 
 __all__ = [
+    "ComplianceConfig",
     "ConstructsConfig",
     "DataConfig",
     "ModelConfig",
@@ -75,7 +76,8 @@ class DataConfig:
     """Which texts and labels, and how many of them are used."""
 
     name: str
-    kind: Literal["builtin", "files", "hub"] = "builtin"
+    # simulator, abcd and transcripts: of task=compliance
+    kind: Literal["builtin", "files", "hub", "simulator", "abcd", "transcripts"] = "builtin"
     root: str | None = None  # None: ../shared/data beside the checkout or the working directory
     train: str | None = None  # files are relative to `root`, or absolute
     validation: str | None = None
@@ -149,12 +151,48 @@ class ConstructsConfig:
 
 
 @dataclass(frozen=True)
+class ComplianceConfig:
+    """How transcripts become records, and what the figures of cost assume."""
+
+    schema: str = "service"  # a shipped schema, or a YAML file
+    rules: tuple[str, ...] = ()  # Python modules that register the schema's own rules
+    # model: every field is emitted by the model, no rule has a say (an ablation)
+    owner: Literal["hybrid", "model"] = "hybrid"
+    hard_negatives: int = 0  # rows added to the training rows of the second round
+    hard_negative_epochs: int = 2  # the last ones of training.epochs, with those rows
+    fast_forward: bool = True
+    decode_batch: int = 1
+    recall_margin: float = 0.5  # the alarm's threshold: this share of the lowest that misses none
+    price_per_hour: float | None = None  # of the machine, for the cost of an evaluation
+    utilisation: float = 1.0  # share of the paid time that evaluates
+
+    def __post_init__(self) -> None:
+        _not_negative("task.compliance.hard_negatives", self.hard_negatives)
+        for key in ("hard_negative_epochs", "decode_batch", "recall_margin", "price_per_hour"):
+            _positive(f"task.compliance.{key}", getattr(self, key))
+        for key in ("recall_margin", "utilisation"):
+            value = getattr(self, key)
+            _require(
+                0 < value <= 1, f"task.compliance.{key}", "greater than 0 and at most 1", value
+            )
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """What is learned, and the metric that chooses the best epoch and leads the reports."""
 
-    name: Literal["classification"] = "classification"
+    name: Literal["classification", "compliance"] = "classification"
     # auto: accuracy, or micro_f1 where a text may have several labels
     metric: Literal["auto", "accuracy", "macro_f1", "micro_f1"] = "auto"
+    compliance: ComplianceConfig | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.compliance is not None) == (self.name == "compliance"),
+            "task.compliance",
+            "a section for task=compliance, and null for any other",
+            self.compliance,
+        )
 
 
 @dataclass(frozen=True)

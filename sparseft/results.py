@@ -218,8 +218,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
     Left out is what does not change the finding: output, tracking, threads, device, rerun, and of
     the training its progress bar, checkpoint interval, whether FLOPs are counted, and where a
-    prefix cache lies. One that is off leaves no trace, nor do constructs that are not mined:
-    records from before them keep their hash.
+    prefix cache lies. One that is off leaves no trace, nor do constructs that are not mined or
+    the settings of another task: records from before them keep their hash.
     """
     kept = {key: value for key, value in config.items() if key not in _NOT_HASHED}
     if isinstance(kept.get("training"), Mapping):
@@ -231,6 +231,9 @@ def config_hash(config: Mapping[str, Any]) -> str:
     constructs = kept.get("constructs")
     if isinstance(constructs, Mapping) and not constructs.get("mine"):
         del kept["constructs"]
+    task = kept.get("task")
+    if isinstance(task, Mapping) and task.get("compliance") is None:
+        kept["task"] = {key: value for key, value in task.items() if key != "compliance"}
     text = json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,14 +18,15 @@ from sparseft.errors import ConfigError
 from sparseft.methods import MethodContext, Prepared
 from sparseft.methods.compact import refresh_options
 from sparseft.models import LoadedModel
-from sparseft.results import Result, config_hash, environment, load_result
+from sparseft.results import Result, config_hash, environment
 from sparseft.selection import Selection
 from sparseft.selection.layout import layout_of
-from sparseft.tracking import Tracker, open_tracker
+from sparseft.tracking import Tracker
 from sparseft.training.checkpoint import CheckpointStore
 from sparseft.training.constructs import ConstructsOfRun, constructs_for_run
 from sparseft.training.devices import device_name, resolve_device, seed_everything
 from sparseft.training.evaluate import Evaluation, evaluate
+from sparseft.training.folder import RunOutcome, finished_result, run_folder, tracker_of_run
 from sparseft.training.head import HeadWarmup, warm_up_head
 from sparseft.training.held_out import held_out_batches
 from sparseft.training.loop import train
@@ -39,23 +39,6 @@ from sparseft.training.refresh import Refresher
 __all__ = ["RunOutcome", "TrainedRun", "execute", "run_folder"]
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """A finished run: its record, its folder, and whether it was there already."""
-
-    result: Result
-    folder: Path
-    skipped: bool = False
-    resumed: bool = False
-
-
-def run_folder(config: RunConfig) -> Path:
-    """`<output>/<experiment>/<data>/<method>/<first 12 digits of the config hash>`."""
-    digest = config_hash(config.to_mapping())
-    name = str(config.method["name"])
-    return Path(config.output) / config.experiment / config.data.name / name / digest[:12]
 
 
 @dataclass(frozen=True)
@@ -91,7 +74,7 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     folder = run_folder(config)
     where = environment(device_name(device), torch.get_num_threads())
     store = CheckpointStore(folder / "checkpoint", digest, where["commit"])
-    done = _finished(folder / "result.json", where, config.rerun)
+    done = finished_result(folder / "result.json", where, config.rerun)
     if done is not None:
         return RunOutcome(done, folder, skipped=True)
     if config.rerun:
@@ -109,7 +92,7 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
     prepared, head_seconds = run.prepare(method, saved)
     files.write_json(folder / "config.json", mapping)
     constructs.write(folder)
-    tracker = _tracker(config, folder, mapping)
+    tracker = tracker_of_run(config, folder, mapping)
     summary: dict[str, Any] = {}
     try:
         cache = run.prefix_cache(prepared, saved)
@@ -133,33 +116,6 @@ def execute(config: RunConfig, look: Callable[[TrainedRun], object] | None = Non
         if tracker is not None:
             tracker.finish(summary)
     return RunOutcome(result, folder, resumed=saved is not None)
-
-
-def _finished(path: Path, where: Mapping[str, Any], rerun: bool) -> Result | None:
-    if not path.exists():
-        return None
-    if rerun:
-        # Where this is not allowed, the first write says so.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return None
-    result = load_result(path)
-    same = all(result.environment[key] == where[key] for key in ("commit", "sparseft"))
-    return result if same else None
-
-
-def _tracker(config: RunConfig, folder: Path, mapping: dict[str, Any]) -> Tracker | None:
-    if config.tracking.wandb == "off":
-        return None
-    method = str(config.method["name"])
-    return open_tracker(
-        config.tracking,
-        folder,
-        mapping,
-        name=f"{config.data.name}-{method}-seed{config.seed}-{folder.name}",
-        group=f"{config.experiment}/{config.data.name}/{method}",
-        tags=[method, config.data.name, f"seed{config.seed}", *config.tracking.tags],
-    )
 
 
 class _Run:
