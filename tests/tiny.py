@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE, WordLevel
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
     BertConfig,
     DistilBertConfig,
     LlamaConfig,
@@ -171,3 +173,45 @@ def save_tiny_model(path: str | os.PathLike[str], family: str = "bert", seed: in
     tiny(family, seed=seed).backbone.save_pretrained(target)  # type: ignore[operator]
     tiny_tokenizer(target)
     return target
+
+
+def tiny_byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer without merges: one token per byte, then <pad> and <end>."""
+    symbols = sorted(ByteLevel.alphabet())
+    vocabulary = {symbol: number for number, symbol in enumerate(symbols)}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = ByteLevelDecoder()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
+    fast.padding_side = "right"
+    return fast
+
+
+def tiny_language_model(seed: int = 0, positions: int = 4096, layers: int = LAYERS) -> Any:
+    """A random Llama for `tiny_byte_tokenizer`, its output embedding tied, in eval mode."""
+    tokens = len(ByteLevel.alphabet())
+    config = LlamaConfig(
+        vocab_size=tokens + 2,
+        hidden_size=2 * HIDDEN,
+        intermediate_size=INTERMEDIATE,
+        num_hidden_layers=layers,
+        num_attention_heads=HEADS,
+        num_key_value_heads=1,
+        max_position_embeddings=positions,
+        pad_token_id=tokens,
+        eos_token_id=tokens + 1,
+        bos_token_id=tokens + 1,
+        initializer_range=0.2,
+        tie_word_embeddings=True,
+        use_cache=False,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+
+
+def save_tiny_language_model(folder: Path, seed: int = 0) -> Path:
+    """Both of them, as `save_pretrained` writes them."""
+    tiny_language_model(seed).save_pretrained(folder)
+    tiny_byte_tokenizer().save_pretrained(folder)
+    return folder
