@@ -1,4 +1,4 @@
-"""ABCD's rules: ids that stand in the text, and what follows from the actions that the model read."""
+"""ABCD's rules: ids that stand in the text, and what follows from the actions that were read."""
 
 from __future__ import annotations
 
