@@ -2,11 +2,12 @@
 
 Actions are the 30 buttons of ABCD's agent console (Chen et al., 2021, arXiv:2104.00783). A
 sensitive action changes an order or account or gives something away. Each subflow of the guidelines
-that allows one asks for steps before it; those that hang on an answer (a membership level, the
-oracle's yes) are listed as waived. The conversations do not say which subflow they follow, so an
-action keeps the policy where the steps of at least one subflow that allows it came before it.
+that allows one asks for checks before it. The conversations do not say which subflow they follow,
+so an action keeps the policy where the checks of at least one subflow that allows it came before.
 
-Opening the customer's record (pull-up-account) checks nothing and is no step here.
+Opening the record (pull-up-account) and writing down what the customer says (record-reason,
+enter-details) check nothing: agents often do without the button, and the text cannot tell. A check
+that hangs on an answer (a membership level, the oracle's no) is listed as waived.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Way:
 
     Attributes:
         subflows: of the guidelines, that allow it this way.
-        steps: actions that must come before it.
-        waived: actions that the guidelines name before it for some customers only.
+        steps: checks that must come before it.
+        waived: checks that the guidelines name before it for some customers only.
     """
 
     action: str
@@ -60,14 +61,12 @@ class Way:
     waived: tuple[str, ...] = ()
 
 
+_TROUBLE = ("credit_card", "shopping_cart", "search_results", "slow_speed")
 # The first way of an action is the one that is named where none was begun.
 WAYS = (
-    # The address or account for the money is asked for some refund methods only.
-    Way("offer-refund", ("refund_initiate",), ("validate-purchase", "record-reason"),
-        ("enter-details",)),
-    Way("offer-refund", ("refund_update",), ("validate-purchase", "record-reason")),
+    Way("offer-refund", ("refund_initiate", "refund_update"), ("validate-purchase",)),
     # Where the parcel is still on its way, the fee is waived instead of refunded.
-    Way("offer-refund", ("cost",), ("validate-purchase", "shipping-status"), ("update-order",)),
+    Way("offer-refund", ("cost",), ("validate-purchase", "shipping-status")),
     # The level matters only where the item has left.
     Way("offer-refund", ("manage_cancel",), ("verify-identity", "shipping-status"),
         ("membership",)),
@@ -78,22 +77,20 @@ WAYS = (
         ("ask-the-oracle",)),
     Way("offer-refund", ("manage_dispute_bill",), ("verify-identity", "ask-the-oracle"),
         ("membership",)),
-    Way("offer-refund", ("status_service_added",),
-        ("record-reason", "ask-the-oracle", "update-account")),
+    Way("offer-refund", ("status_service_added",), ("ask-the-oracle",)),
     # A manager is notified instead, where the status is what displeases.
     Way("update-order", ("refund_status",), ("validate-purchase",), ("notify-team",)),
+    Way("update-order", ("missing",), ("validate-purchase",)),
     Way("update-order", ("return_stain", "return_color", "return_size"),
-        ("validate-purchase", "membership", "enter-details")),
+        ("validate-purchase", "membership")),
     # The level matters only where the customer is wrong.
-    Way("update-order", ("mistimed_billing_already_returned",),
-        ("validate-purchase", "record-reason"), ("membership",)),
+    Way("update-order", ("mistimed_billing_already_returned",), ("validate-purchase",),
+        ("membership",)),
     Way("update-order", ("mistimed_billing_never_bought",),
         ("validate-purchase", "ask-the-oracle"), ("membership",)),
     Way("update-order", ("status",),
         ("verify-identity", "validate-purchase", "ask-the-oracle")),
-    Way("update-order", ("manage",), ("shipping-status", "validate-purchase")),
-    Way("update-order", ("missing",), ("validate-purchase", "record-reason")),
-    Way("update-order", ("cost",), ("validate-purchase", "shipping-status")),
+    Way("update-order", ("manage", "cost"), ("validate-purchase", "shipping-status")),
     # Level or shipping status only where the oracle says no.
     Way("update-order", ("status_mystery_fee",), ("verify-identity", "ask-the-oracle"),
         ("membership",)),
@@ -106,35 +103,32 @@ WAYS = (
     Way("update-account",
         ("manage_change_address", "manage_change_name", "manage_change_phone",
          "manage_payment_method"),
-        ("record-reason", "verify-identity")),
-    Way("update-account", ("status_service_added", "status_service_removed"),
-        ("record-reason", "ask-the-oracle")),
+        ("verify-identity",)),
     # The amount due is looked up only where the customer does not know it.
-    Way("update-account", ("manage_pay_bill",), ("verify-identity", "enter-details"),
-        ("subscription-status",)),
+    Way("update-account", ("manage_pay_bill",), ("verify-identity",), ("subscription-status",)),
     Way("update-account", ("manage_extension",), ("verify-identity", "membership")),
-    Way("promo-code", ("bad_price_competitor", "bad_price_yesterday"),
-        ("record-reason", "verify-identity")),
+    Way("update-account", ("status_service_added", "status_service_removed"),
+        ("ask-the-oracle",)),
+    Way("promo-code", ("bad_price_competitor", "bad_price_yesterday"), ("verify-identity",)),
     Way("promo-code", ("promo_code_invalid", "promo_code_out_of_date"), ("ask-the-oracle",),
         ("membership",)),
-    Way("promo-code", ("status_credit_missing",), ("record-reason", "ask-the-oracle")),
+    Way("promo-code", ("status_credit_missing",), ("ask-the-oracle",)),
+    # The report that is promised first.
     Way("promo-code", ("out_of_stock_general",), ("notify-team",)),
     # The level matters only where the order has left.
     Way("make-purchase", ("manage_create",), ("verify-identity", "shipping-status"),
         ("membership",)),
-    Way("make-purchase", ("out_of_stock_one_item",), ("record-reason", "notify-team")),
-    # The new address is taken only after a week of waiting.
-    Way("make-purchase", ("missing",), ("validate-purchase", "record-reason"), ("update-order",)),
-    # The customer's own attempts are options in any order; buying for them is the last.
-    Way("make-purchase", ("credit_card", "shopping_cart", "search_results", "slow_speed"),
-        ("try-again",)),
-    Way("make-purchase", ("credit_card", "shopping_cart", "search_results", "slow_speed"),
-        ("log-out-in",)),
-    Way("make-purchase", ("credit_card", "shopping_cart"), ("enter-details",)),
-    Way("make-purchase", ("search_results", "slow_speed"), ("instructions",)),
-    Way("make-purchase", ("search_results", "slow_speed"), ("notify-team",)),
+    Way("make-purchase", ("missing",), ("validate-purchase",)),
+    Way("make-purchase", ("out_of_stock_one_item",), ("notify-team",)),
+    # Remedies are options in any order, and buying for the customer is the last; one was tried.
+    Way("make-purchase", _TROUBLE, ("try-again",)),
+    Way("make-purchase", _TROUBLE, ("log-out-in",)),
+    Way("make-purchase", _TROUBLE[:2], ("enter-details",)),
+    Way("make-purchase", _TROUBLE[2:], ("instructions",)),
+    Way("make-purchase", _TROUBLE[2:], ("notify-team",)),
+    # The user name that is entered is what identifies the customer.
     Way("make-password", ("recover_password",), ("enter-details",)),
-    # Without a username, it is recovered first.
+    # Without one, it is recovered first.
     Way("make-password", ("recover_username",), ("verify-identity",)),
 )  # fmt: skip
 STEPS = tuple(button for button in BUTTONS if any(button in way.steps for way in WAYS))
