@@ -26,7 +26,6 @@ from sparseft.training.devices import (
     seed_everything,
     synchronize,
 )
-from sparseft.training.evaluate import Evaluation
 from sparseft.training.meters import PeakMemory, StepMeter, count_flops, optimizer_state_bytes
 from sparseft.training.prefix_cache import PrefixCache, replay
 from sparseft.training.progress import Progress, TrainOutcome
@@ -50,6 +49,13 @@ class Batches(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
 
     def batches(self, start: int = 0) -> Iterator[dict[str, Tensor]]: ...
+
+
+class Validation(Protocol):
+    """What the loop needs of a validation: the metrics, among them the loss."""
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
 
 
 def accumulate(
@@ -80,7 +86,7 @@ def accumulate(
 def train(
     prepared: Prepared,
     batches: Batches,
-    validate: Callable[[], Evaluation],
+    validate: Callable[[], Validation],
     config: TrainingConfig,
     *,
     lr: float,
@@ -221,7 +227,7 @@ class _Run:
 
     def go(
         self,
-        validate: Callable[[], Evaluation],
+        validate: Callable[[], Validation],
         metric: str,
         log: MetricsLog,
         save: Callable[[dict[str, Any]], None] | None,
@@ -281,7 +287,7 @@ class _Run:
             return 0.0
         return refresher.run(self.prepared, self.optimizer, self.average, progress)
 
-    def end_epoch(self, validate: Callable[[], Evaluation], metric: str, log: MetricsLog) -> None:
+    def end_epoch(self, validate: Callable[[], Validation], metric: str, log: MetricsLog) -> None:
         """Validate where it is time to, and keep the values if they are the best so far."""
         progress = self.progress
         progress.epoch += 1
@@ -312,8 +318,8 @@ class _Run:
             progress.stopped = patience is not None and since_best >= patience
 
     def validate(
-        self, validate: Callable[[], Evaluation]
-    ) -> tuple[dict[str, float], Snapshot | None]:
+        self, validate: Callable[[], Validation]
+    ) -> tuple[Mapping[str, float], Snapshot | None]:
         """The metrics, and the averaged values that they are of; None: those that are trained."""
         if self.average is None or not self.average.ready:
             return validate().metrics, None

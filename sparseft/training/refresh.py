@@ -40,7 +40,7 @@ class Refresher:
         progress: Progress,
     ) -> float:
         """Refresh now, and let the optimizer, the average and `progress` follow; the seconds."""
-        device = prepared.head[0].device
+        device = prepared.body[0].device
         synchronize(device)
         start = time.perf_counter()
         draw = progress.refreshes + 1

@@ -17,7 +17,8 @@ __all__ = ["make_optimizer", "schedule_factor"]
 def make_optimizer(
     prepared: Prepared, lr: float, head_lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """AdamW with the same hyper-parameters for every method; body and head are two groups.
+    """AdamW with the same hyper-parameters for every method; body and head are two groups,
+    each where there is one.
 
     Both kinds are torch's fused AdamW where the device has it; the sparse one also writes the
     compact values into their weights.
@@ -28,14 +29,15 @@ def make_optimizer(
     groups: list[dict[str, Any]] = []
     if prepared.body:
         groups.append({"params": prepared.body, "lr": lr})
-    groups.append({"params": prepared.head, "lr": head_lr})
+    if prepared.head:
+        groups.append({"params": prepared.head, "lr": head_lr})
     kinds = {"adamw": torch.optim.AdamW, "sparse_adamw": SparseAdamW}
     if prepared.optimizer not in kinds:
         raise ConfigError(
             f"expected optimizer adamw or sparse_adamw, got {prepared.optimizer!r}; "
             "change the method."
         )
-    fused = prepared.head[0].device.type in ("cpu", "cuda", "mps", "xpu")
+    fused = groups[0]["params"][0].device.type in ("cpu", "cuda", "mps", "xpu")
     optimizer = kinds[prepared.optimizer](groups, lr=lr, weight_decay=weight_decay, fused=fused)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]

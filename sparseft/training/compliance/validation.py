@@ -27,21 +27,24 @@ class Forced:
     Attributes:
         right: bool [N, F], whether each field of each row is right.
         loss: mean over the learned tokens.
+        critical: the number of the critical field, if the model has one.
     """
 
-    def __init__(self, right: np.ndarray, loss: float) -> None:
+    def __init__(self, right: np.ndarray, loss: float, critical: int | None = None) -> None:
         self.right = right
         self.loss = loss
+        self.critical = critical
 
-    def metrics(self, critical: int | None) -> dict[str, float]:
+    @property
+    def metrics(self) -> dict[str, float]:
         """field_accuracy, records (all fields right), loss, and the critical field's accuracy."""
         metrics = {
             "field_accuracy": float(self.right.mean()),
             "records": float(self.right.all(axis=1).mean()),
             "loss": self.loss,
         }
-        if critical is not None:
-            metrics["critical_accuracy"] = float(self.right[:, critical].mean())
+        if self.critical is not None:
+            metrics["critical_accuracy"] = float(self.right[:, self.critical].mean())
         return metrics
 
 
@@ -50,6 +53,7 @@ def forced_fields(
     model: AnswerModel,
     batches: Iterable[Mapping[str, Tensor]],
     fields: int,
+    critical: int | None = None,
     precision: str = "off",
     cache: PrefixCache | None = None,
 ) -> Forced:
@@ -58,6 +62,7 @@ def forced_fields(
     Args:
         batches: of `sparseft.data.answers.AnswerBatches`.
         fields: F, the parts of an answer; the end token behind them is not scored.
+        critical: the number of the critical one.
         precision: the `training.autocast` setting.
         cache: stored outputs of the model's frozen layers for all of these rows.
     """
@@ -82,4 +87,4 @@ def forced_fields(
             tokens += len(wrong)
     finally:
         model.train(mode)
-    return Forced(np.stack([found[row] for row in sorted(found)]), total / max(tokens, 1))
+    return Forced(np.stack([found[row] for row in sorted(found)]), total / max(tokens, 1), critical)
