@@ -1,6 +1,7 @@
 """The tables of this folder's README from results/: `python experiments/selection/table.py`.
 
-Writes tables/<size>.md and tables/<size>.csv. Rates were chosen by run.py; here they are read
+Writes tables/<size>.md and tables/<size>.csv; with --readme also the short table of the project's
+README, between its marks. Rates were chosen by run.py; here they are read
 back: an arm's rate is the one that its runs beyond the first seed have.
 """
 
@@ -10,6 +11,7 @@ import argparse
 import csv
 import io
 import itertools
+import re
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -31,6 +33,9 @@ CONTROLS = {
     "sparse_unweighted": "plain Fisher",
     "sparse_magnitude": "largest weights",
 }
+
+
+_MARK = re.compile(r"(<!-- selection -->\n).*?(<!-- end of selection -->)", re.DOTALL)
 
 
 @dataclass
@@ -242,6 +247,45 @@ def main_table(
     return lines, table
 
 
+def short_table(
+    rows: Mapping[str, Row], data: tuple[str, ...], table: list[dict[str, Any]]
+) -> list[str]:
+    """Markdown lines for readers in a hurry: means over the data sets."""
+    lines = [
+        f"| method | trained | seeds | accuracy, mean of {len(data)} | sparse − this (95%) | "
+        "p, Holm | step ÷ full's |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for entry in table:
+        name, gap = entry["arm"], ""
+        if entry["sparse_minus_this"] is not None:
+            values = [100 * entry[key] for key in ("sparse_minus_this", "low", "high")]
+            gap = f"{values[0]:+.1f} ({values[1]:+.1f} to {values[2]:+.1f})"
+        p = entry["p_holm"]
+        shown = "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+        step = entry["step_ms_median_ratio"]
+        label = f"**`{name}`**" if name == "sparse" else f"`{name}`"
+        lines.append(
+            f"| {label} | {100 * rows[name].share():.2f}% | {entry['seeds']} | "
+            f"{percent(entry['accuracy'])} | {gap} | {shown} | "
+            f"{'–' if step is None else f'{step:.2f}'} |"
+        )
+    return lines
+
+
+def write_readme(lines: list[str]) -> None:
+    """Put the lines between the marks of the project's README."""
+    path = Path(__file__).parents[2] / "README.md"
+    text, found = _MARK.subn(
+        lambda match: match[1] + "\n".join(lines) + "\n" + match[2], path.read_text("utf-8")
+    )
+    if found != 1:
+        raise SystemExit(
+            f"expected the marks of the selection's table once in {path}, got {found}."
+        )
+    files.write_text(path, text)
+
+
 def tuning_table(lines: list[Line], data: tuple[str, ...], seed: int) -> list[str]:
     """Every rate on the first seed, on which rates are chosen: arms that ran on all data sets."""
     found: dict[tuple[str, float], dict[str, Line]] = defaultdict(dict)
@@ -267,6 +311,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "tables")
     parser.add_argument("--data", nargs="*", help="only these data sets")
+    parser.add_argument("--readme", action="store_true", help="write README's table, too")
     parser.add_argument("--resamples", type=int, default=10_000)
     arguments = parser.parse_args()
     size = SIZES[arguments.size]
@@ -284,15 +329,19 @@ def main() -> None:
         commits = sorted({line["environment"]["commit"][:7] for line in mine})
         text += [f"## {model}: {len(mine)} runs, commits {', '.join(commits)}", ""]
         text += ["### Rates on the first seed", "", *tuning_table(mine, data, size.seeds[0]), ""]
-        for title, wanted in (
-            ("Methods", names),
-            ("One ingredient changed", ["sparse", "full", *extra]),
+        # What ran on fewer seeds is compared on these alone.
+        few = [line for line in mine if line["seed"] in size.variant_seeds]
+        for title, wanted, considered in (
+            ("Methods", names, mine),
+            ("One ingredient changed", ["sparse", "full", *extra], few),
         ):
-            rows = rows_of(mine, wanted, size.seeds)
+            rows = rows_of(considered, wanted, size.seeds)
             markdown, table = main_table(rows, data, arguments.resamples)
             if len(table) > (title != "Methods"):
                 text += [f"### {title}", "", *markdown, ""]
                 every += [{"model": model, "table": title, **entry} for entry in table]
+            if title == "Methods" and arguments.readme and model == size.models[0]:
+                write_readme(short_table(rows, data, table))
     if not text:
         raise SystemExit(
             f"expected lines in {arguments.results / arguments.size}, got none; run run.py."
