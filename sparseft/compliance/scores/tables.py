@@ -14,7 +14,7 @@ __all__ = [
     "field_table",
     "interval_text",
     "percent",
-    "summary_columns",
+    "summary_rows",
     "table",
 ]
 
@@ -23,21 +23,29 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 def table(arms: Mapping[str, Mapping[str, Json]]) -> str:
-    """One row for each arm, such as "model only" or "hybrid".
+    """One row for each arm, such as "model only" or "hybrid"; see `summary_rows`."""
+    titles, rows = summary_rows(arms)
+    return _markdown(["arm", *titles], [[name, *cells] for name, cells in rows.items()])
+
+
+def summary_rows(
+    arms: Mapping[str, Mapping[str, Json]],
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Column titles and each arm's cells: percentages, with 95% intervals.
+
+    Where an arm knows the majority and no arm is called so, its row comes last. Columns that no arm
+    has a figure for are left out.
 
     Args:
-        arms: results of `score` by name. Where one of them knows the majority, its row comes last.
-
-    Columns that no arm has a figure for are left out. Percentages, with 95% intervals.
+        arms: results of `score` by name.
     """
-    named = {name: summary_columns(scores) for name, scores in arms.items()}
+    named = {name: _summary_cells(scores) for name, scores in arms.items()}
     known = next((s["majority"] for s in arms.values() if s.get("majority")), None)
     if known is not None and "majority" not in named:
-        named["majority"] = summary_columns(_as_scores(known))
+        named["majority"] = _summary_cells(_as_scores(known))
     titles = list(dict.fromkeys(title for row in named.values() for title in row))
-    kept = [t for t in titles if any(row.get(t, MISSING) != MISSING for row in named.values())]
-    rows = [[name, *(row.get(title, MISSING) for title in kept)] for name, row in named.items()]
-    return _markdown(["arm", *kept], rows)
+    kept = [t for t in titles if any(row[t] != MISSING for row in named.values())]
+    return kept, {name: [row[title] for title in kept] for name, row in named.items()}
 
 
 def field_table(scores: Mapping[str, Json]) -> str:
@@ -65,7 +73,7 @@ def field_table(scores: Mapping[str, Json]) -> str:
     return _markdown([*head, "overrides (mended/broken)"], rows)
 
 
-def summary_columns(scores: Mapping[str, Any]) -> dict[str, str]:
+def _summary_cells(scores: Mapping[str, Any]) -> dict[str, str]:
     """The cells of one arm by column title."""
 
     def part(*keys: str, show: Callable[[Any], str] = interval_text) -> str:
@@ -75,17 +83,17 @@ def summary_columns(scores: Mapping[str, Any]) -> dict[str, str]:
         return show(found)
 
     return {
+        "field accuracy %": part("field_accuracy"),
+        "lift, points": part("lift", "field_accuracy"),
+        "critical recall %": part("critical", "recall"),
+        "critical precision %": part("critical", "precision"),
+        "macro-F1 %": part("macro_f1"),
+        "records exact %": part("record_exact"),
+        "reviewed %": part("review", "reviewed"),
+        "ECE %": part("calibration", "values", "ece", show=percent),
         "valid raw %": part("validity", "raw", "value", show=percent),
         "valid constrained %": part("validity", "constrained", "value", show=percent),
         "valid %": part("validity", "post_processed", "value", show=percent),
-        "field accuracy %": part("field_accuracy"),
-        "lift, points": part("lift", "field_accuracy"),
-        "macro-F1 %": part("macro_f1"),
-        "records exact %": part("record_exact"),
-        "critical recall %": part("critical", "recall"),
-        "critical precision %": part("critical", "precision"),
-        "reviewed %": part("review", "reviewed"),
-        "ECE %": part("calibration", "values", "ece", show=percent),
     }
 
 
