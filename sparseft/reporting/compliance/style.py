@@ -35,6 +35,7 @@ figure.small svg.figure{width:100%}
 .sides{scroll-margin-top:62px;display:grid;align-items:start;
  grid-template-columns:minmax(0,1fr) minmax(0,1fr);gap:26px}
 .side{min-width:0}
+.said-side{position:sticky;top:8px;max-height:calc(100vh - 16px);overflow-y:auto;padding:3px}
 .turns{list-style:none;margin:0;padding:0;display:grid;gap:7px}
 .turn{background:var(--sunk);border-radius:10px;padding:7px 12px 9px;max-width:94%;
  white-space:pre-wrap;overflow-wrap:anywhere;font-size:.93rem;line-height:1.6;scroll-margin-top:18px}
@@ -76,10 +77,12 @@ figure.small svg.figure{width:100%}
 .flags ul{margin:2px 0 0;padding-left:20px}.flags p{margin:2px 0 0}
 footer dt{font-weight:600;color:var(--ink);margin-top:.6em}
 footer dd{margin:0;max-width:74em}
-@media(max-width:860px){.sides{grid-template-columns:minmax(0,1fr)}}
+@media(max-width:860px){.said-side{position:static;max-height:none}
+ .sides{grid-template-columns:minmax(0,1fr)}}
 @page{size:A4 landscape;margin:11mm}
 @media print{th,td,thead th{padding:3px 4px;font-size:.62rem;white-space:normal}
  td .range{font-size:.58rem}thead th{hyphens:auto}figure.small svg.figure{max-width:400px}
+ .said-side{position:static;max-height:none;overflow:visible}
  .case{border:0;padding:0;break-before:auto}.turn,.field{break-inside:avoid}
  .sides{gap:14px}.turn{font-size:.76rem}.field{font-size:.7rem}.badge,mark{print-color-adjust:exact}}
 """

@@ -60,7 +60,7 @@ def case_view(judged: Judged, number: int) -> str:
     return (
         f'<details class="case"{" open" if number == 0 else ""}>'
         f'<summary><span class="id">{safe(case.transcript.id)}</span>{_badges(judged)}</summary>'
-        f'<div class="sides" id="{anchor}"><div class="side">{turns}</div>'
+        f'<div class="sides" id="{anchor}"><div class="side said-side">{turns}</div>'
         f'<div class="side">{flags}{fields}</div></div></details>'
     )
 
