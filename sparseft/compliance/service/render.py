@@ -1,0 +1,109 @@
+"""Puts a plan into words: turns, values, chat style and slips of the keyboard."""
+
+from __future__ import annotations
+
+from random import Random
+
+from sparseft.compliance.service.phrases import phrase, with_typo
+from sparseft.compliance.service.plan import Event, Plan
+from sparseft.compliance.service.scripts import script
+from sparseft.compliance.transcript import Transcript, Turn
+
+__all__ = ["render", "templates"]
+
+_ID2_NAMES = {
+    "dob": "date of birth",
+    "postcode": "postcode",
+    "card": "last four card digits",
+    "word": "security word",
+}
+_TYPOS = 0.12  # of a customer's phrasings
+_CHAT = 0.25  # of customers who write small letters and leave out the full stop
+
+
+def render(plan: Plan) -> Transcript:
+    """The conversation of a plan. The same events get the same words in every variant of it."""
+    turns: list[Turn] = []
+    for speaker, text, _ in _lines(plan):
+        if turns and turns[-1].speaker == speaker:
+            turns[-1] = Turn(turns[-1].speaker, f"{_closed(turns[-1].text)} {text}")
+        else:
+            turns.append(Turn("agent" if speaker == "agent" else "customer", text))
+    return Transcript(plan.name, tuple(turns))
+
+
+def templates(plan: Plan) -> tuple[str, ...]:
+    """Names of the phrasings used, in order."""
+    return tuple(template for _, _, template in _lines(plan))
+
+
+def _lines(plan: Plan) -> list[tuple[str, str, str]]:
+    chat = _random(plan, "chat").random() < _CHAT
+    values = _values(plan)
+    lines = []
+    for event in plan.events:
+        for speaker, bank in script(event, plan):
+            random = _random(plan, f"{event.key}|{bank}")
+            chosen = phrase(random, bank, plan.split)
+            text = chosen.text
+            if speaker == "customer":
+                if random.random() < _TYPOS:
+                    text = with_typo(random, text)
+                if chat:
+                    text = text[0].lower() + text[1:]
+                    text = text[:-1] if text.endswith(".") and not text.endswith("..") else text
+            lines.append((speaker, text.format_map(_own(values, event, random)), chosen.template))
+    return lines
+
+
+def _closed(text: str) -> str:
+    return text if text[-1] in ".!?," else f"{text}."
+
+
+def _random(plan: Plan, what: str) -> Random:
+    return Random(f"service|{plan.split}|{plan.seed}|{plan.index}|words|{what}")
+
+
+def _values(plan: Plan) -> dict[str, str]:
+    facts = plan.facts
+    style = _random(plan, "money").choice(("sign", "sign", "word"))
+    first = facts.name.split()[0]
+    return {
+        "agent": facts.agent,
+        "name": facts.name if _random(plan, "name").random() < 0.5 else first,
+        "person": facts.person,
+        "account": facts.account,
+        "wrong_account": facts.wrong_account,
+        "id2_name": _ID2_NAMES[facts.id2],
+        "identifier": facts.identifier,
+        "code": facts.code,
+        "amount": _money(facts.amount, style),
+        "fee": _money(facts.fee, style),
+        "email": facts.email,
+        "wrong_email": facts.wrong_email,
+        "phone": facts.phone,
+        "ticket": facts.ticket,
+        "old_ticket": facts.old_ticket,
+        "address": facts.address,
+        "plan": facts.plan,
+        "day": facts.day,
+    }
+
+
+def _own(values: dict[str, str], event: Event, random: Random) -> dict[str, str]:
+    """The values, in the spelling of this event's speaker."""
+    if event.kind == "account" and event.style == "squeezed":
+        # The agent's bank `account.repeat` has {spelled}, the usual spelling.
+        plain = values["account"]
+        squeezed = random.choice((plain.replace("-", ""), plain.replace("-", " ").lower()))
+        return {**values, "account": squeezed, "spelled": plain}
+    if event.kind == "phone":
+        plain = values["phone"]
+        spelled = random.choice((plain, f"{plain[:4]} {plain[5:8]} {plain[8:]}"))
+        return {**values, "phone": spelled}
+    return values
+
+
+def _money(cents: int, style: str) -> str:
+    text = f"{cents // 100}" if cents % 100 == 0 and style == "word" else f"{cents / 100:.2f}"
+    return f"${text}" if style == "sign" else f"{text} dollars"
