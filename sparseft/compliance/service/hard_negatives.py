@@ -100,9 +100,9 @@ def hard_negatives(example: Example, kinds: Sequence[str] | None, seed: int) -> 
     for kind in KINDS if kinds is None else kinds:
         random = Random(f"service|{example.transcript.id}|{seed}|{kind}")
         variant = _EDITS[kind](base, random)
-        if variant is None or (
-            variant.events == original.events and variant.gold() == example.gold
-        ):
+        if variant is None:
+            continue
+        if variant.events == original.events and variant.gold() == example.gold:
             continue
         variant = replace(variant, name=f"{original.name}~{kind}.{seed}")
         found.append(

@@ -12,7 +12,7 @@ import yaml
 
 __all__ = ["Phrase", "banks", "phrase", "with_typo"]
 
-_FILES = ("opening", "talk", "identity", "steps", "actions")
+_FILES = ("opening", "requests", "talk", "identity", "steps", "terms", "actions", "money")
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
 _WORD = re.compile(r"(?<![\w{'])[A-Za-z]{4,}(?![\w}'])")
 

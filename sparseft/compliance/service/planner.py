@@ -182,9 +182,9 @@ def _decoys(
     if "identify" in kinds and events[behind - 1].style != "both" and roll < 0.25:
         # Announced, and then done.
         return [*events[:behind], Event("identify.announce"), *events[behind:]], ("announced",)
-    if "identify" not in scenario.gates and scenario.acts and "identify" not in kinds:
-        if roll < 0.12:  # claimed where nobody asks for it
-            return [*events[:behind], Event("identify.claim"), *events[behind:]], ("idle_claim",)
+    unneeded = scenario.acts and "identify" not in (*scenario.gates, *kinds)
+    if unneeded and roll < 0.12:  # claimed where nobody asks for it
+        return [*events[:behind], Event("identify.claim"), *events[behind:]], ("idle_claim",)
     return events, ()
 
 

@@ -22,58 +22,106 @@ def _any(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
+# The first that fits wins.
 _FLOWS = {
-    "cancel": _any(r"\bcancel|\b(?:end|close|terminate)\b.*contract|leaving"),
-    "password": _any(r"password|log ?in|locked out"),
-    "sim": _any(r"\bsim\b|(?:lost|stolen).*phone|phone.*(?:lost|stolen)"),
+    "cancel": _any(
+        r"\bcancel|\b(?:end|close|stop|terminate)\b.*(?:contract|it\b|service)|leaving"
+        r"|not? (?:want to )?be a customer|don't want to be a customer"
+    ),
+    "password": _any(r"password|log ?in|locked out|get(?: back)? into my account"),
+    "sim": _any(r"\bsim\b|(?:lost|stole|stolen).*phone|phone.*(?:lost|stolen)"),
     "router": _any(r"router|\bbox\b|modem"),
-    "outage": _any(r"outage|offline|(?:no|internet|line|service|connection).*(?:days|week|since)"),
-    "refund": _any(r"refund|charged?\b|overcharged|\bbill(?:ed)?\b.*\d|pay.*back|money back"),
-    "address": _any(r"address|moved"),
-    "user": _any(r"\badd\b|allowed|manage my account|second user|access"),
-    "plan": _any(r"\bplan\b|switch|move me to|change to"),
+    "outage": _any(
+        r"outage|offline|failure|interruption|service was gone"
+        r"|(?:no|internet|line|service|connection|worked).*(?:days|week)|no connection"
+    ),
+    "refund": _any(
+        r"refund|\bcharged?\b|overcharged|\bbill(?:ed)?\b.*\d|invoice.*\d|pay.*back|money back"
+        r"|\d.*\bbill\b|paid.*\d"
+    ),
+    "address": _any(r"address|moved|new home"),
+    "user": _any(r"\badd\b|allowed|manage my account|second user|access|talk to you about my"),
+    "plan": _any(r"\bplan\b|switch|move me to|put me on|package"),
 }
 _DONE = {
     "refund": _any(
-        r"\b(?:refunded|paid back|returned|reimbursed|on its way back)|refund of.*(?:made|out)"
+        r"\b(?:refunded|paid back|returned|reimbursed|reversed|sent it back)\b|way back to"
+        r"|refund of.*(?:made|out)|goes back to|get(?:ting)? .*\d back|transferred to you"
+        r"|off and sent it"
     ),
-    "credit": _any(r"\bcredited\b|(?:put|added|booked|applied).*credit|is credited"),
-    "address": _any(r"(?:changed|updated).*address|address.*(?:updated|saved|changed)"),
-    "password": _any(r"reset your password|password (?:has been|was) reset|temporary password"),
+    "credit": _any(
+        r"\bcredited\b|\d.*is credited|(?:put|added|booked|applied).*credit|off (?:your next|the coming)"
+        r"|set against|\d.*in your account now"
+    ),
+    "address": _any(
+        r"(?:changed|updated).*address|address.*(?:updated|saved|changed)|put the new street"
+        r"|from now on we'll write|changed in the system|has the new address"
+    ),
+    "password": _any(
+        r"(?:reset|cleared).*password|password.*(?:reset\b|cleared|temporary)|temporary password"
+        r"|triggered a reset|old one doesn't work|been reset"
+    ),
     "sim": _any(
-        r"activated.*sim|sim is (?:blocked|active)|new sim (?:now|is)|number is on the new"
+        r"activated.*sim|sim (?:is|with).*(?:blocked|active|goes|out)|number is on|now runs on"
+        r"|new (?:card|sim) is|moved your number"
     ),
-    "router": _any(r"(?:ordered|sent|shipped).*router|router.*(?:on its way|been sent)"),
+    "router": _any(
+        r"(?:ordered|sent|shipped|sending).*(?:router|another)|router.*(?:way|been sent|by post)"
+        r"|new one goes out|put the order in|that's shipped"
+    ),
     "cancel": _any(
-        r"(?:i've|been) cancell?ed|contract (?:is|has been) (?:ended|cancell?ed|closed)"
+        r"(?:i've|been) cancell?ed|contract (?:is|has been|stops)|just ended it|closed everything"
+        r"|line will be switched off"
     ),
-    "user": _any(r"(?:i've|been) added|is on your account|is authori[sz]ed"),
-    "plan": _any(r"switched you|you're on .* now|plan has been changed"),
+    "user": _any(
+        r"(?:i've|been) added|is on your account|authori[sz]ed|may act for you now|put .* down as"
+        r"|can call us and make|now has access"
+    ),
+    "plan": _any(
+        r"switched you|you're on .*|plan has been changed|moved you over|is set up on|plan.*your account"
+        r"|i've put .* on your account, it"
+    ),
 }
-_TEST = _any(r"\b(?:test|testing|diagnos\w+|line check|measure)\b")
-_FEE = _any(r"fee|costs?\b|charge|price|a month|monthly|per month|each month|pay\b|bill")
+_TEST = _any(
+    r"\b(?:test(?:ing)?|diagnos\w+|line check|measur\w+|checking the connection|the check on)\b"
+)
+_FEE = _any(
+    r"\bfee|costs?\b|charge|price|a month|monthly|per month|each month|every month|you(?:'d)? pay"
+    r"|have to pay|on your (?:last|next) bill|to be paid|the device is|replacement is|makes"
+    r"|it'd be|bills will be"
+)
 _ASKED = _any(
-    r"\b(?:shall|should) i|do you (?:want|agree|allow|accept)|would you like|are you sure|is (?:that|it) ok"
+    r"\b(?:shall|should|may) i|do you (?:want|agree|allow|accept)|would you like|are you (?:sure|fine)"
+    r"|is (?:that|it) (?:ok|alright)|do you agree"
 )
 _YES = _any(
-    r"^\W*(?:yes|yep|ok|okay|fine|sure|alright|all right|agreed|exactly|that's (?:it|right)|correct|absolutely)"
+    r"^\W*(?:yes|yep|ok|okay|fine|sure|alright|all right|agreed|exactly|that's (?:it|right)|right"
+    r"|correct|absolutely|go on|please do|sounds good)"
 )
 _BACK = _any(
-    r"read (?:that|it|this) back|repeat|did i get|is that (?:right|correct)|correct\?|right\?|yes\?"
+    r"read (?:that|it|this|what).* back|i(?:'ll)? repeat|did i get|is that (?:right|correct|how)"
+    r"|correct\?|right\?|yes\?|i wrote down|check that with you"
 )
-_MATCH = _any(r"match|correct|right|agrees|confirmed|verified|fits")
-_NO_MATCH = _any(r"n't match|isn't|not (?:the one|what)|doesn't|failed|different")
-_BOSS = _any(r"supervisor|team lead|manager")
-_APPROVED = _any(r"approved|said yes|signed it off|agreed")
+_MATCH = _any(r"match|correct|right|agrees|confirmed|verified|fits|same as|have too|should be|says")
+_NO_MATCH = _any(r"n't (?:match|agree|right)|isn't|not the one|wrong|failed|differe")
+_BOSS = _any(r"supervisor|team lead|manager|boss|i asked")
+_APPROVED = _any(r"approved|said yes|signed it|agrees|it's allowed")
 _VISIT = _any(
-    r"(?:technician|engineer|visit).*(?:booked|come|set|scheduled)|booked a (?:technician|visit)"
+    r"(?:technician|engineer|visit|colleague|somebody).*(?:booked|come|set\b|scheduled|to you on)"
+    r"|booked a (?:technician|visit)"
 )
-_OFFER = _any(r"(?:like to|can|we'd like to) (?:give|offer)|offer you|fernlink gives")
-_UPSET = _any(r"angry|rude|fed up|disgrace|worst|outrageous|a joke|terrible|unacceptable|furious")
+_OFFER = _any(
+    r"(?:like to|can) (?:give|offer|put)|offer you|fernlink gives|decided to give|for you:"
+)
+_UPSET = _any(
+    r"angry|rude|fed up|disgrace|worst|outrageous|a joke|terrible|unacceptable|furious|unfriendly"
+    r"|\bmad\b|scandal|nobody takes"
+)
 _REPEAT = _any(
-    r"already (?:called|spoke)|third time|second time|before, the ticket|last month too|\bTK-|again about"
+    r"already (?:called|spoke)|third time|second time|before, the ticket|last month too|\bTK-"
+    r"|contact(?:ed|ing) you (?:before|about)|last time|you promised|spoke to somebody"
 )
-_LATER = _any(r"\b(?:also|another|one more|something else|and we moved|and another)\b")
+_LATER = _any(r"\b(?:also|another|one more|something else|and we moved)\b")
 
 
 def read_by_rules(transcript: Transcript, schema: Schema | None = None) -> dict[str, Json]:
@@ -164,9 +212,9 @@ def _steps(transcript: Transcript) -> list[str]:
         word = re.search(
             r"security word", " ".join(t.text for t in turns[max(0, number - 2) : number])
         )
-        if (number - 1 in identified or word) and _MATCH.search(turn.text):
-            if not _NO_MATCH.search(turn.text) and "identify" not in steps:
-                steps.append("identify")
+        matches = _MATCH.search(turn.text) and not _NO_MATCH.search(turn.text)
+        if (number - 1 in identified or word) and matches and "identify" not in steps:
+            steps.append("identify")
         if number - 1 in coded:
             steps.append("code")
         steps.extend(_of_agent(turn, number in ticketed, before))

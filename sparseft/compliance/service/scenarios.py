@@ -118,5 +118,5 @@ SCENARIOS = {scenario.name: scenario for scenario in (*_ACTIONS, *_NO_ACTION)}
 
 # How often each comes up. Refunds and outages come twice, since two of the flaws are theirs alone:
 # the flow must not give the verdict away.
-COMPLIANT = (*tuple(s.name for s in _ACTIONS), "refund_small", "refund_medium", "outage_offered")
-HARMLESS = (*tuple(s.name for s in _NO_ACTION), "questions")
+COMPLIANT = (*(s.name for s in _ACTIONS), "refund_small", "refund_medium", "outage_offered")
+HARMLESS = (*(s.name for s in _NO_ACTION), "questions")
