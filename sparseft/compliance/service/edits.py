@@ -62,7 +62,7 @@ def remove(plan: Plan, step: str, random: Random) -> Plan | None:
 
 def postpone(plan: Plan, step: str) -> Plan | None:
     """A required step comes right after the sensitive action."""
-    return _moved(plan, step, "late", _place_of_action(plan))
+    return _moved(plan, step, "late")
 
 
 def claim(plan: Plan, step: str) -> Plan | None:
@@ -177,16 +177,14 @@ def _without(plan: Plan, step: str, flaw: str, random: Random) -> Plan | None:
 
 def _fee_after(plan: Plan, random: Random) -> Plan | None:
     # Behind the action, or already behind the consent: both are too late.
-    action = _place_of_action(plan)
-    place = action if random.random() < 0.7 else action - 1
-    return _moved(plan, "fee", "fee_late", place)
+    return _moved(plan, "fee", "fee_late", back=0 if random.random() < 0.7 else 1)
 
 
-def _moved(plan: Plan, step: str, flaw: str, behind: int) -> Plan | None:
-    """The step comes behind the event at that place."""
+def _moved(plan: Plan, step: str, flaw: str, back: int = 0) -> Plan | None:
+    """The step comes behind the first request's action, or `back` events earlier."""
     if not _required(plan, step):
         return None
-    anchor = plan.events[behind]
+    anchor = plan.events[_place_of_action(plan) - back]
     events: list[Event] = []
     for event in _apart(plan.events, step):
         if event.kind == step:
