@@ -35,6 +35,12 @@ __all__ = ["main"]
 
 _log = logging.getLogger("sparseft.run")
 
+# By task: the metrics that lead, as they are called.
+_LEADING = {
+    "classification": {"accuracy": "accuracy", "macro_f1": "macro-F1"},
+    "compliance": {"field_accuracy": "field accuracy", "macro_f1": "macro-F1"},
+}
+
 # Tells a worker of a parallel launcher that nobody reads its `_Sweep`.
 _MAIN_PROCESS = "SPARSEFT_MAIN_PROCESS"
 
@@ -118,7 +124,7 @@ def _one(composed: DictConfig, sweep: _Sweep) -> None:
         _log.info("run %d: %s", int(job.job.num) + 1, name)
         name += ": "
     try:
-        outcome = execute(_config(composed), look=_write_examples)
+        outcome = _execute(_config(composed))
     except Exception as error:
         if os.environ.get(_MAIN_PROCESS) != str(os.getpid()):
             raise
@@ -134,11 +140,21 @@ def _one(composed: DictConfig, sweep: _Sweep) -> None:
     print(_line(outcome) if multiple else _summary(outcome), flush=True)
 
 
+def _execute(config: RunConfig) -> RunOutcome:
+    if config.task.name == "compliance":
+        # Only here: a classification needs neither grammars nor schemas.
+        from sparseft.reporting.compliance.run_page import write_page
+        from sparseft.training.compliance import execute_compliance
+
+        return execute_compliance(config, look=write_page)
+    return execute(config, look=_write_examples)
+
+
 def _write_examples(run: TrainedRun) -> None:
     """Some test texts with their salient tokens, for the report's page of a sparse run."""
     if run.prepared.selection is not None:
         write_examples(
-            run.prepared.model,
+            run.loaded.model,
             run.loaded.tokenizer,
             run.data.test,
             run.data.label_names,
@@ -161,8 +177,9 @@ def _config(composed: DictConfig) -> RunConfig:
 def _line(outcome: RunOutcome) -> str:
     result = outcome.result
     done = "was done before" if outcome.skipped else f"{result.cost['train_seconds']:.0f} s"
+    metric, called = next(iter(_LEADING[result.task].items()))
     return (
-        f"  accuracy {result.metrics['accuracy']:.4f}, validation {result.validation:.4f}, "
+        f"  {called} {result.metrics[metric]:.4f}, validation {result.validation:.4f}, "
         f"{done}: {outcome.folder}"
     )
 
@@ -176,7 +193,7 @@ def _summary(outcome: RunOutcome) -> str:
     elif outcome.resumed:
         lines.append("went on from the checkpoint of a run that was stopped")
     metrics = dict(result.metrics)
-    shown = [("accuracy", metrics.pop("accuracy")), ("macro-F1", metrics.pop("macro_f1"))]
+    shown = [(called, metrics.pop(name)) for name, called in _LEADING[result.task].items()]
     shown += [(name.replace("_", " "), value) for name, value in metrics.items()]
     share = cost["trainable_parameters"] / cost["total_parameters"]
     flops, memory = cost["flops_per_step"], cost["peak_memory_bytes"]
@@ -220,7 +237,8 @@ def _table(results: Sequence[Result]) -> str:
     for result in results:
         by_lr = groups.setdefault((result.data["name"], result.method), {})
         by_lr.setdefault(result.tuning["lr"], []).append(result)
-    rows = [("data", "method", "lr", "seeds", "validation", "accuracy", "macro-F1", "ms/step")]
+    leading = _LEADING[results[0].task] if results else {}
+    rows = [("data", "method", "lr", "seeds", "validation", *leading.values(), "ms/step")]
     for (data, method), by_lr in groups.items():
         lr, best = max(by_lr.items(), key=lambda item: _mean([r.validation for r in item[1]]))
         rows.append(
@@ -230,8 +248,7 @@ def _table(results: Sequence[Result]) -> str:
                 f"{lr:.2g} of {len(by_lr)}",
                 str(len(best)),
                 _spread([r.validation for r in best]),
-                _spread([r.metrics["accuracy"] for r in best]),
-                _spread([r.metrics["macro_f1"] for r in best]),
+                *(_spread([r.metrics[name] for r in best]) for name in leading),
                 f"{statistics.median(r.cost['step_ms_median'] for r in best):.1f}",
             )
         )

@@ -46,9 +46,14 @@ class Reading:
         window = fit(transcript.render(), self.transcript_room, self.count)
         return Prompt(self.schema.prompt(window.text), window.text, window.omitted_words)
 
+    def tokens(self, text: str) -> list[int]:
+        """The ids of a text, without special tokens."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
     def count(self, text: str) -> int:
         """Tokens of a text."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self.tokens(text))
 
     @cached_property
     def transcript_room(self) -> int:

@@ -32,7 +32,7 @@ from sparseft.compliance.fields import KINDS, Field, dumps
 from sparseft.compliance.transcript import Json, Transcript
 from sparseft.errors import ConfigError
 
-__all__ = ["Schema", "load_schema", "shipped_schemas"]
+__all__ = ["Schema", "load_schema", "parse_schema", "schema_of", "shipped_schemas"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _FOLDER = "schemas"
@@ -54,6 +54,9 @@ _OPTIONS = {
     "amount": ("minimum", "maximum", "decimals"),
     "integer": ("minimum", "maximum"),
 }
+
+
+_DEFAULTS = {entry.name: entry.default for entry in dataclasses.fields(Field)}
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,15 @@ class Schema:
 
     def with_all_by_model(self) -> Schema:
         """The same evaluation with every field emitted by the model and no rule: an ablation."""
-        plain = tuple(dataclasses.replace(field, by="model", rule=None) for field in self.fields)
-        return dataclasses.replace(self, fields=plain)
+        plain = []
+        for field in self.fields:
+            # A rule may look for texts of any length; a model may only copy such.
+            copied = field.copied or (field.kind == "pattern" and not _bounded(field.pattern or ""))
+            nullable = field.nullable or copied
+            plain.append(
+                dataclasses.replace(field, by="model", rule=None, copied=copied, nullable=nullable)
+            )
+        return dataclasses.replace(self, fields=tuple(plain))
 
     def json_schema(self) -> dict[str, Json]:
         """JSON Schema (2020-12) of a record's values."""
@@ -107,6 +117,18 @@ class Schema:
             "required": list(self.names),
             "additionalProperties": False,
         }
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The content of its file, as `schema_of` reads it."""
+        content: dict[str, Any] = {
+            "name": self.name,
+            "title": self.title,
+            "instruction": self.instruction,
+            "fields": {field.name: _declared(field) for field in self.fields},
+        }
+        if self.critical is not None:
+            content["critical"] = {"field": self.critical, "alarm": list(self.alarm)}
+        return content
 
     def prompt(self, transcript: str) -> str:
         """What the model reads before it answers.
@@ -237,7 +259,26 @@ def parse_schema(text: str, where: str) -> Schema:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"expected YAML in the schema {where}, got: {reason}.") from error
+    return schema_of(content, where)
+
+
+def schema_of(content: Any, where: str) -> Schema:
+    """A schema from the content of its file.
+
+    Raises:
+        ConfigError: it contradicts itself.
+    """
     return _Reader(where).schema(content)
+
+
+def _declared(field: Field) -> dict[str, Any]:
+    """A field's entry in its file: what its kind knows and what is not the default."""
+    entry: dict[str, Any] = {"kind": field.kind}
+    for key in (*_COMMON[1:], *_OPTIONS[field.kind]):
+        value = getattr(field, key)
+        if value != _DEFAULTS[key]:
+            entry[key] = dict(value) if isinstance(value, Mapping) else value
+    return entry
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -374,6 +415,12 @@ class _Reader:
                 "in what it matches",
                 field.pattern,
             )
+        if field.by == "model" and not field.copied and not _bounded(field.pattern):
+            self._fail(
+                f"{field.name}.pattern with bounded repeats such as {{1,20}}, since the model "
+                "spells it (or copied: true)",
+                field.pattern,
+            )
         if compiled.fullmatch(""):
             self._fail(f"{field.name}.pattern not to match the empty text", field.pattern)
 
@@ -403,6 +450,12 @@ class _Reader:
 
     def _fail(self, expected: str, got: Any) -> None:
         raise self._error(expected, got)
+
+
+def _bounded(pattern: str) -> bool:
+    """Whether the texts that a pattern matches are of limited length."""
+    plain = re.sub(r"\\.", "", pattern)
+    return re.search(r"[*+]|\{\d*,\}", re.sub(r"\[[^\]]*\]", "", plain)) is None
 
 
 def _refused(name: str) -> Json:

@@ -70,6 +70,13 @@ class AnswerModel(TaskModel):
         self.backbone = backbone
         self.head = VocabularyHead(None if tied else output.weight.detach())
 
+    @property
+    def vocabulary_size(self) -> int:
+        """V, rows of the output embedding."""
+        decoder: Any = self.backbone
+        weight = self.head.weight
+        return len(decoder.get_input_embeddings().weight if weight is None else weight)
+
     def logits(self, hidden: Tensor) -> Tensor:
         """[…, H], the backbone's last hidden states, to [..., V]."""
         decoder: Any = self.backbone

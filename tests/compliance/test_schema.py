@@ -119,6 +119,17 @@ def test_all_by_model_drops_the_rules(schema: Schema) -> None:
     assert '"total":3}' in plain.answer(GOLD)
 
 
+def test_what_a_rule_may_find_a_model_may_only_copy() -> None:
+    text = DEMO.replace(
+        "  total:", '  name: {kind: pattern, pattern: "[a-z+]+", by: rule, rule: r}\n  total:'
+    )
+    schema = parse_schema(text, "demo.yaml")
+    field = schema.with_all_by_model()["name"]
+    assert not schema["name"].copied
+    assert field.copied and field.nullable and field.by == "model"
+    assert not schema.with_all_by_model()["mail"].copied  # of bounded length
+
+
 def test_candidates_are_whole_ids_in_order_once(schema: Schema) -> None:
     text = "agent: ab-1234?\ncustomer: no, CD-9999, not AB-1234 or XAB-12345 or AB-12345"
     assert schema["order"].candidates(text) == ["AB-1234", "CD-9999"]
@@ -157,6 +168,8 @@ def _with(**changes: Any) -> str:
         (_with(order="{kind: pattern, pattern: 'A\"', nullable: true}"), "without quotes"),
         (_with(order='{kind: pattern, pattern: "A", copied: true}'), "to be nullable"),
         (_with(order='{kind: pattern, pattern: "A", case: title}'), "upper, lower or keep"),
+        (_with(mail='{kind: pattern, pattern: "[a-z]+@x"}'), "bounded repeats"),
+        (_with(mail='{kind: pattern, pattern: "a{2,}"}'), "bounded repeats"),
         (_with(total="{kind: boolean, by: rule}"), "the name of a rule"),
         (_with(total="{kind: boolean, by: hand}"), "model or rule"),
         (DEMO.replace("  done:", "  Done:"), "field names"),

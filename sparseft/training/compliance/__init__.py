@@ -1,4 +1,4 @@
-"""A run of `task=compliance`: a decoder finetuned to fill records, then evaluated with its rules."""
+"""A run of `task=compliance`: a decoder is finetuned to fill records and evaluated with rules."""
 
 from sparseft.training.compliance.pipeline import execute_compliance
 

@@ -6,13 +6,13 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from sparseft.config import TrainingConfig
-from sparseft.data import BatchLoader
 from sparseft.models import FrozenPrefix, TaskModel
 from sparseft.training.devices import autocast
 from sparseft.training.prefix_cache.cache import PrefixCache
@@ -36,8 +36,20 @@ class CacheOfRun:
         return 0 if self.cache is None else self.cache.bytes
 
 
+class PaddedRows(Protocol):
+    """What is needed of a loader: its rows' lengths [N], and any of them as a batch."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def collate(self, rows: np.ndarray) -> dict[str, Tensor]: ...
+
+
 def build_for_run(
-    model: TaskModel, loaders: Sequence[BatchLoader], config: TrainingConfig
+    model: TaskModel, loaders: Sequence[PaddedRows], config: TrainingConfig
 ) -> CacheOfRun:
     """Store the frozen layers' outputs for all texts of the loaders, where the config asks for it.
 
@@ -75,7 +87,7 @@ def build_for_run(
     return CacheOfRun(cache, time.perf_counter() - started, {"prefix_cache": notes})
 
 
-def _by_length(loader: BatchLoader, batch_size: int) -> Iterator[dict[str, Tensor]]:
+def _by_length(loader: PaddedRows, batch_size: int) -> Iterator[dict[str, Tensor]]:
     """All rows from the longest to the shortest, whatever order the loader has for training."""
     rows = np.argsort(-loader.lengths, kind="stable")
     for start in range(0, len(rows), batch_size):

@@ -1,0 +1,427 @@
+"""The way of one run: corpus, decoder, method, training in one or two rounds, calibration, test."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparseft import files, methods, models, sparse
+from sparseft.compliance import Example, Record, Schema, load_schema
+from sparseft.compliance.corpora import load_corpus, variants_of
+from sparseft.compliance.corpus import Corpus
+from sparseft.compliance.evaluator import Evaluator, import_rules
+from sparseft.compliance.loading import SETTINGS_FILE
+from sparseft.compliance.reading import Reading
+from sparseft.compliance.rules import check_rules
+from sparseft.compliance.scores import check_scorers, score
+from sparseft.config import ComplianceConfig, RunConfig
+from sparseft.data.answers import AnswerBatches
+from sparseft.errors import ConfigError
+from sparseft.methods import MethodContext, Prepared
+from sparseft.models import LoadedLanguageModel
+from sparseft.results import Result, config_hash, environment
+from sparseft.selection.layout import layout_of
+from sparseft.training.compliance.metrics import main_metrics
+from sparseft.training.compliance.rows import answer_batches
+from sparseft.training.compliance.targeting import Target, draw_variants, targets
+from sparseft.training.compliance.validation import Forced, forced_fields
+from sparseft.training.devices import device_name, resolve_device, seed_everything
+from sparseft.training.folder import RunOutcome, finished_result, run_folder, tracker_of_run
+from sparseft.training.loop import train
+from sparseft.training.meters import tensor_bytes
+from sparseft.training.prefix_cache import CacheOfRun, build_for_run
+from sparseft.training.progress import TrainOutcome
+from sparseft.training.record import MetricsLog
+
+__all__ = ["EvaluatedRun", "execute_compliance"]
+
+_log = logging.getLogger(__name__)
+
+_METRIC = "field_accuracy"
+_ANSWER_SLACK = 1.25  # room for answers beyond the longest training answer
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """What a run holds at its end, for whoever wants to look at it."""
+
+    config: RunConfig
+    corpus: Corpus
+    evaluator: Evaluator
+    records: list[Record]
+    metrics: dict[str, float]
+    folder: Path
+
+
+def execute_compliance(
+    config: RunConfig, look: Callable[[EvaluatedRun], object] | None = None
+) -> RunOutcome:
+    """Do one run, or find it done: same configuration and same commit.
+
+    Written to the run's folder: config.json, metrics.jsonl, result.json, records.jsonl (the test
+    records with their gold), and for the sparse method `delta/`, which `load_evaluator` reads.
+
+    Args:
+        config: the run's settings; `config.task.compliance` is set.
+        look: called once with the evaluated run, before result.json is written.
+
+    Raises:
+        SparseftError: any of its kinds; result.json exists only after a run that ended well.
+    """
+    settings = config.task.compliance
+    assert settings is not None
+    device = resolve_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    mapping = config.to_mapping()
+    digest = config_hash(mapping)
+    folder = run_folder(config)
+    where = environment(device_name(device), torch.get_num_threads())
+    done = finished_result(folder / "result.json", where, config.rerun)
+    if done is not None:
+        return RunOutcome(done, folder, skipped=True)
+    method = methods.get(str(config.method["name"]))
+    _check(config)
+    import_rules(settings.rules)
+    schema = load_schema(settings.schema)
+    if settings.owner == "model":
+        schema = schema.with_all_by_model()
+    check_rules(schema)
+    check_scorers(schema)
+    corpus = load_corpus(config.data, schema, config.seed)
+    loaded = models.load_language(config.model, config.seed)
+    loaded.model.to(device)
+    run = _Run(config, settings, corpus, loaded, device)
+    prepared = run.prepare(method)
+    files.write_json(folder / "config.json", mapping)
+    tracker = tracker_of_run(config, folder, mapping)
+    summary: dict[str, Any] = {}
+    try:
+        with MetricsLog(folder / "metrics.jsonl", tracker, after_step=0) as log:
+            outcome, cache, notes = run.train(prepared, log)
+        evaluator, calibration = run.evaluator()
+        records, seconds = run.records(evaluator)
+        metrics, scores = run.scores(records, seconds)
+        delta_bytes = run.save(folder, prepared, evaluator, metrics)
+        _write_records(folder / "records.jsonl", corpus.test, records)
+        files.write_json(folder / "scores.json", scores)
+        if look is not None:
+            look(EvaluatedRun(config, corpus, evaluator, records, metrics, folder))
+        result = run.result(
+            prepared, outcome, cache, metrics, delta_bytes, where, mapping, digest,
+            {**notes, "calibration": calibration},
+        )  # fmt: skip
+        result.save(folder / "result.json")
+        summary = {f"test/{name}": value for name, value in metrics.items()}
+    finally:
+        if tracker is not None:
+            tracker.finish(summary)
+    return RunOutcome(result, folder)
+
+
+def _check(config: RunConfig) -> None:
+    settings = config.task.compliance
+    assert settings is not None
+    if config.constructs.mine:
+        raise ConfigError(
+            "expected constructs=none with task=compliance, got mined ones: they are of labelled "
+            "texts; leave constructs out."
+        )
+    if settings.hard_negatives and settings.hard_negative_epochs >= config.training.epochs:
+        raise ConfigError(
+            "expected task.compliance.hard_negative_epochs below training.epochs "
+            f"({config.training.epochs}), got {settings.hard_negative_epochs}; change one of them."
+        )
+    if settings.hard_negatives and variants_of(config.data) is None:
+        raise ConfigError(
+            f"expected data that hard negatives can be made of (data=service), got "
+            f"{config.data.name}; set task.compliance.hard_negatives=0."
+        )
+
+
+class _Run:
+    """The loaded parts of one run."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        settings: ComplianceConfig,
+        corpus: Corpus,
+        loaded: LoadedLanguageModel,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+        self.settings = settings
+        self.corpus = corpus
+        self.loaded = loaded
+        self.device = device
+        self.schema: Schema = corpus.schema
+        self.total_parameters = sum(p.numel() for p in loaded.model.parameters())
+        answers = [self.schema.answer(example.gold) for example in corpus.train]
+        lengths = [
+            len(ids) for ids in loaded.tokenizer(answers, add_special_tokens=False)["input_ids"]
+        ]
+        room = int(_ANSWER_SLACK * max(lengths)) + 1
+        self.reading = Reading(self.schema, loaded.tokenizer, config.model.max_length, room)
+        self.train_batches = self.batches(corpus.train, seed=config.seed)
+        self.validation = self.batches(corpus.validation)
+        names = [field.name for field in self.schema.model_fields]
+        critical = self.schema.critical
+        self.critical = names.index(critical) if critical in names else None
+
+    def batches(self, examples: Sequence[Example], seed: int | None = None) -> AnswerBatches:
+        """Padded batches: those of training where there is a seed."""
+        training = self.config.training
+        size = training.eval_batch_size if seed is None else training.batch_size
+        return answer_batches(examples, self.schema, self.reading, size, seed, self.device)
+
+    def prepare(self, method: methods.Method) -> Prepared:
+        """The model made ready by the method."""
+
+        def analysed(count: int) -> list[dict[str, Tensor]]:
+            loader = self.train_batches
+            loader.set_epoch(self.config.training.epochs)  # an order that training never sees
+            drawn = []
+            for batch in loader.batches():
+                keys = ("input_ids", "attention_mask", "labels")
+                drawn.append({key: batch[key] for key in keys})
+                if len(drawn) == count:
+                    break
+            loader.set_epoch(0)
+            return drawn
+
+        context = MethodContext(
+            batches=analysed,
+            seed=self.config.seed,
+            num_layers=len(layout_of(self.loaded.model).layers),
+            options={k: v for k, v in self.config.method.items() if k not in ("name", "lr")},
+            # No head was fitted to any row: to the pretrained model all of them are held out.
+            held_out=lambda count, folds: iter(analysed(count)),
+        )
+        seed_everything(self.config.seed)
+        prepared = method(self.loaded.model, context)
+        if prepared.refresh is not None:
+            raise ConfigError(
+                "expected method.refresh=null with task=compliance, got refreshes; leave it out."
+            )
+        if not prepared.body:
+            raise ConfigError(
+                f"expected a method that trains the backbone, got {self.config.method['name']}: a "
+                "language model has no head of its own; choose another method."
+            )
+        return prepared
+
+    def train(
+        self, prepared: Prepared, log: MetricsLog
+    ) -> tuple[TrainOutcome, CacheOfRun, dict[str, Any]]:
+        """Both rounds, or the one where no hard negatives are asked for."""
+        training, settings = self.config.training, self.settings
+        extra = settings.hard_negative_epochs if settings.hard_negatives else 0
+        first = replace(training, epochs=training.epochs - extra)
+        outcome, cache = self.round(prepared, self.train_batches, first, log)
+        if not settings.hard_negatives:
+            return outcome, cache, {}
+        aims = self.aims()
+        made = variants_of(self.config.data)
+        assert made is not None
+        added = draw_variants(
+            self.corpus.train, made[1], aims, settings.hard_negatives, self.config.seed
+        )
+        rows = self.batches([*self.corpus.train, *added], seed=self.config.seed + 1)
+        second = replace(training, epochs=extra)
+        later, more = self.round(prepared, rows, second, log)
+        notes = {
+            "hard_negatives": {
+                "rows": len(added),
+                "by_kind": {aim.kind: [aim.rows, aim.wrong] for aim in aims},
+                "first_round": {"validation": outcome.score, "steps": outcome.cost["steps"]},
+            }
+        }
+        seconds = outcome.cost["train_seconds"] + outcome.cost["evaluation_seconds"]
+        return _both(outcome, later, seconds), _both_caches(cache, more), notes
+
+    def round(
+        self, prepared: Prepared, rows: AnswerBatches, training: Any, log: MetricsLog
+    ) -> tuple[TrainOutcome, CacheOfRun]:
+        """One training, from the values as they are."""
+        cache = build_for_run(prepared.model, (rows, self.validation), training)
+        outcome = train(
+            prepared,
+            rows,
+            lambda: self.forced(self.validation, cache),
+            training,
+            lr=self.config.lr * prepared.lr_factor,
+            metric=_METRIC,
+            seed=self.config.seed,
+            log=log,
+            cache=cache.cache,
+        )
+        return outcome, cache
+
+    def forced(self, rows: AnswerBatches, cache: CacheOfRun | None = None) -> Forced:
+        """Field accuracy with forced answers."""
+        return forced_fields(
+            self.loaded.model,
+            rows,
+            len(self.schema.model_fields),
+            self.critical,
+            self.config.training.autocast,
+            None if cache is None else cache.cache,
+        )
+
+    def aims(self) -> list[Target]:
+        """What the model confuses among the hard negatives of validation examples."""
+        made = variants_of(self.config.data)
+        assert made is not None and self.critical is not None
+        kinds, variants = made
+        right: dict[str, list[bool]] = {}
+        for kind in kinds:
+            rows = [
+                variant
+                for example in self.corpus.validation
+                for variant in variants(example, (kind,), self.config.seed)
+            ]
+            if rows:
+                found = self.forced(self.batches(rows)).right[:, self.critical]
+                right[kind] = [bool(each) for each in found]
+        return targets(kinds, right)
+
+    def evaluator(self) -> tuple[Evaluator, dict[str, Any]]:
+        """The trained model with rules and thresholds, calibrated on the validation examples."""
+        evaluator = Evaluator(
+            self.loaded.model.eval(),
+            self.reading,
+            fast_forward=self.settings.fast_forward,
+            batch_size=self.settings.decode_batch,
+        )
+        calibration = evaluator.calibrate(self.corpus.validation, self.settings.recall_margin)
+        return evaluator, calibration
+
+    def records(self, evaluator: Evaluator) -> tuple[list[Record], list[float]]:
+        """The test records, and the seconds of each, one transcript at a time."""
+        records, seconds = [], []
+        for example in self.corpus.test:
+            started = time.perf_counter()
+            records.extend(evaluator.evaluate([example.transcript]))
+            seconds.append(time.perf_counter() - started)
+        return records, seconds
+
+    def scores(
+        self, records: list[Record], seconds: list[float]
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """The record's metrics, and all scores with their intervals."""
+        scores = score(
+            self.corpus.test, records, self.schema, train=self.corpus.train, seed=self.config.seed
+        )
+        return main_metrics(scores, seconds, self.settings), scores
+
+    def save(
+        self, folder: Path, prepared: Prepared, evaluator: Evaluator, metrics: dict[str, float]
+    ) -> int:
+        """Write the delta with all that an evaluation needs; returns the bytes of its values."""
+        values = [p.detach() for p in (*prepared.body, *prepared.head)]
+        if prepared.selection is None or self.config.training.save == "none":
+            return tensor_bytes(values)
+        extra = {
+            "task": "compliance",
+            "model": self.config.to_mapping()["model"],
+            "data": {"name": self.corpus.name, "sha256": self.corpus.sha256},
+            "method": str(self.config.method["name"]),
+            "seed": self.config.seed,
+            "metrics": {f"test {name}": round(value, 6) for name, value in metrics.items()},
+        }
+        # Not sorted: the order of fields and values is part of a schema.
+        beside = {SETTINGS_FILE: json.dumps(evaluator.settings(), indent=2)}
+        sparse.save_delta(prepared.model, folder / "delta", extra=extra, beside=beside)
+        return (folder / "delta" / "delta.safetensors").stat().st_size
+
+    def result(
+        self,
+        prepared: Prepared,
+        outcome: TrainOutcome,
+        cache: CacheOfRun,
+        metrics: dict[str, float],
+        delta_bytes: int,
+        where: dict[str, Any],
+        mapping: dict[str, Any],
+        digest: str,
+        notes: dict[str, Any],
+    ) -> Result:
+        """The record of the run."""
+        config, selection = self.config, prepared.selection
+        trained = [*prepared.body, *prepared.head]
+        return Result(
+            experiment=config.experiment,
+            task=config.task.name,
+            method=str(config.method["name"]),
+            model=config.model.name,
+            seed=config.seed,
+            metrics=metrics,
+            validation=outcome.score,
+            seconds_to_best=outcome.seconds_to_best + prepared.analysis_seconds + cache.seconds,
+            cost={
+                **outcome.cost,
+                "analysis_seconds": prepared.analysis_seconds,
+                "head_warmup_seconds": 0.0,
+                "cache_seconds": cache.seconds,
+                "cache_bytes": cache.bytes,
+                "constructs_seconds": 0.0,
+                "trainable_parameters": sum(p.numel() for p in trained),
+                "total_parameters": self.total_parameters,
+                "delta_bytes": delta_bytes,
+            },
+            selection=None
+            if selection is None
+            else {
+                "density": selection.density,
+                "lowest_layer": selection.lowest_layer,
+                "units_by_kind": selection.units_by_kind(),
+                "heat_map": selection.heat_map(),
+            },
+            data={"name": self.corpus.name, "sha256": self.corpus.sha256, **self.corpus.report},
+            tuning={"lr": config.lr * prepared.lr_factor, "lr_scale": config.lr_scale},
+            environment=where,
+            config=mapping,
+            config_hash=digest,
+            notes={
+                **prepared.notes,
+                **cache.notes,
+                **outcome.notes,
+                **notes,
+                "metric": _METRIC,
+                "best_epoch": outcome.best_epoch,
+                "best_step": outcome.best_step,
+            },
+        )
+
+
+def _both(first: TrainOutcome, later: TrainOutcome, seconds: float) -> TrainOutcome:
+    """Two rounds as one: the later one's values are kept, the times of both are paid."""
+    summed = ("steps", "train_seconds", "evaluation_seconds", "refresh_seconds")
+    cost = {**later.cost, **{name: first.cost[name] + later.cost[name] for name in summed}}
+    peaks = [outcome.cost["peak_memory_bytes"] for outcome in (first, later)]
+    cost["peak_memory_bytes"] = None if None in peaks else max(peaks)
+    return replace(later, cost=cost, seconds_to_best=seconds + later.seconds_to_best)
+
+
+def _both_caches(first: CacheOfRun, later: CacheOfRun) -> CacheOfRun:
+    return replace(later, seconds=first.seconds + later.seconds)
+
+
+def _write_records(path: Path, examples: Sequence[Example], records: Sequence[Record]) -> None:
+    lines = [
+        json.dumps(
+            {**record.to_json(), "gold": dict(example.gold), "tags": list(example.tags)},
+            ensure_ascii=False,
+        )
+        for example, record in zip(examples, records, strict=True)
+    ]
+    files.write_text(path, "\n".join(lines) + "\n")
