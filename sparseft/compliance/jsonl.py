@@ -19,7 +19,7 @@ from sparseft.compliance.schema import Schema
 from sparseft.compliance.transcript import Example, Json, Transcript
 from sparseft.errors import DataError, SparseftError
 
-__all__ = ["BadLine", "Line", "read_jsonl"]
+__all__ = ["BadLine", "Line", "numbered_lines", "read_jsonl", "strict_json"]
 
 _MAX_LINE = 16 * 2**20  # bytes; a longer one is no transcript, and must not fill the memory
 _BOM = b"\xef\xbb\xbf"
@@ -62,10 +62,21 @@ def read_jsonl(path: str | Path, schema: Schema, labelled: bool | None = None) -
         stream = path.open("rb")
     except OSError as error:
         raise _unreadable(path, error) from error
-    return _lines(stream, path, schema, labelled)
+    return (line for _, line in numbered_lines(stream, path, schema, labelled))
 
 
-def _lines(stream: BinaryIO, path: Path, schema: Schema, labelled: bool | None) -> Iterator[Line]:
+def numbered_lines(
+    stream: BinaryIO, name: str | Path, schema: Schema, labelled: bool | None = None
+) -> Iterator[tuple[int, Line]]:
+    """As `read_jsonl`, of an open stream, each entry with its line's number, from 1.
+
+    Args:
+        stream: closed at the end.
+        name: the stream's, for errors.
+
+    Raises:
+        DataError: the stream fails while it is read.
+    """
     with stream:
         number = 0
         while True:
@@ -76,26 +87,29 @@ def _lines(stream: BinaryIO, path: Path, schema: Schema, labelled: bool | None) 
                 while not whole and rest and not rest.endswith(b"\n"):
                     rest = stream.readline(_MAX_LINE)
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise _unreadable(name, error) from error
             if not content:
                 return
             number += 1
             if number == 1:
                 content = content.removeprefix(_BOM)
             if not whole:
-                yield BadLine(
+                yield (
                     number,
-                    f"expected a line of at most {_MAX_LINE} bytes, got a longer one; put each "
-                    "transcript on its own line.",
+                    BadLine(
+                        number,
+                        f"expected a line of at most {_MAX_LINE} bytes, got a longer one; put each "
+                        "transcript on its own line.",
+                    ),
                 )
             elif content.strip():
-                yield _line(content, number, schema, labelled)
+                yield number, _line(content, number, schema, labelled)
 
 
 def _line(content: bytes, number: int, schema: Schema, labelled: bool | None) -> Line:
     name = ""
     try:
-        value = _parsed(content)
+        value = strict_json(content, "a line of JSON")
         transcript = Transcript.from_json(value, default_id=f"line-{number}")
         name = transcript.id
         if labelled is False or (labelled is None and "gold" not in value):
@@ -105,13 +119,21 @@ def _line(content: bytes, number: int, schema: Schema, labelled: bool | None) ->
         return BadLine(number, str(error), name)
 
 
-def _parsed(content: bytes) -> Json:
+def strict_json(content: bytes, what: str) -> Json:
+    """The value of a JSON text in UTF-8, without NaN, repeated keys and halves of characters.
+
+    Args:
+        what: is expected; for errors.
+
+    Raises:
+        DataError: it is no such text.
+    """
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
             f"expected UTF-8 text, got byte 0x{content[error.start]:02x} at place {error.start}; "
-            "save the file as UTF-8."
+            "write it as UTF-8."
         ) from error
     try:
         value = json.loads(text, parse_constant=_refused, object_pairs_hook=_no_repeats)
@@ -119,7 +141,7 @@ def _parsed(content: bytes) -> Json:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"expected a line of JSON, got {text.strip()[:80]!r} ({error}); correct it."
+            f"expected {what}, got {text.strip()[:80]!r} ({error}); correct it."
         ) from error
     return value
 
@@ -142,7 +164,7 @@ def _example(transcript: Transcript, value: Mapping[str, Json], schema: Schema) 
     return Example(transcript, schema.canonical(gold), tuple(tags), group)
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+def _unreadable(path: str | Path, error: OSError) -> DataError:
     return DataError(
         f"expected to read {path}, got: {error.strerror or error}; check the file and its "
         "permissions."
