@@ -4,7 +4,13 @@
     python -m sparseft.predict DELTA --file texts.txt          one text a line; JSON lines out
     cat texts.jsonl | python -m sparseft.predict DELTA         {"text": …} a line; other keys stay
 
-Each answer adds `prediction`, `probability` and `tokens` (the salient words) to its record. A line
+    python -m sparseft.predict --schema service DELTA transcripts.jsonl --out records.jsonl
+
+The last is for deltas of task=compliance: one record per transcript, {"turns": [{"speaker", "text"}]} or
+{"text"} a line; a line that cannot be read gets one with `error`, and the same command goes on where
+it was stopped. `--schema delta` takes the delta's own schema.
+
+Each answer of a classifier adds `prediction`, `probability` and `tokens` (the salient words) to its record. A line
 that cannot be read is named on stderr and left out; the others go on, and the exit status is 1.
 """
 
@@ -73,14 +79,23 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="of the input; auto: jsonl by the file's ending or where it starts with {",
     )
-    parser.add_argument("--batch-size", type=int, default=32, metavar="N")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="32; of transcripts: 1")
     parser.add_argument("--tokens", type=int, default=5, metavar="N", help="salient words; 0: none")
     parser.add_argument("--out", metavar="F", help="write JSON lines to a file")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--schema", metavar="S", help="fill this schema's records; delta: its own")
+    parser.add_argument(
+        "--rules", nargs="*", default=(), metavar="M", help="modules with the schema's own rules"
+    )
+    parser.add_argument("--again", action="store_true", help="write --out anew, do not go on")
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.schema:
+        return _records(options)
+    if options.batch_size is None:
+        options.batch_size = 32
     if options.batch_size < 1 or options.tokens < 0:
         raise ConfigError(
             "expected --batch-size of 1 or more and --tokens of 0 or more, got "
@@ -120,6 +135,53 @@ def _run(options: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 1 if counts.bad else 0
+
+
+def _records(options: argparse.Namespace) -> int:
+    """Records of transcripts, written line by line."""
+    if len(options.text) > 1 or (options.text and options.file):
+        raise ConfigError(
+            f"expected one file of transcripts, got {options.text}; give one, or - for stdin."
+        )
+    source = options.text[0] if options.text else options.file or "-"
+    batch_size = 1 if options.batch_size is None else options.batch_size
+    # Only here: what a classifier does not need.
+    from sparseft.compliance.loading import load_evaluator
+    from sparseft.compliance.serving.stream import Counts, evaluate_stream
+    from sparseft.training.devices import resolve_device
+
+    if batch_size < 1:
+        raise ConfigError(f"expected --batch-size of 1 or more, got {batch_size}; change it.")
+    evaluator = load_evaluator(
+        options.delta,
+        None if options.schema == "delta" else options.schema,
+        rules=options.rules,
+        device=str(resolve_device(options.device)),
+        batch_size=batch_size,
+    )
+
+    def progress(counts: Counts) -> None:
+        if sys.stderr.isatty():
+            done = counts.evaluated + counts.bad + counts.failed
+            print(f"\r{done} done, {counts.reviewed} to review", end="", file=sys.stderr)
+
+    counts = evaluate_stream(
+        evaluator,
+        source,
+        options.out or "-",
+        batch_size=batch_size,
+        resume=not options.again,
+        progress=progress,
+        stamp=evaluator.stamp,
+    )
+    rate = counts.seconds / max(counts.evaluated, 1)
+    before = f", {counts.resumed} done before" if counts.resumed else ""
+    print(
+        f"{counts.evaluated} transcripts{before}: {counts.alarms} alarms, {counts.reviewed} to "
+        f"review, {counts.bad} unreadable, {counts.failed} failed; {rate:.2f} s each",
+        file=sys.stderr,
+    )
+    return 1 if counts.bad or counts.failed else 0
 
 
 class _Counts:

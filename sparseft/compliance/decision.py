@@ -96,7 +96,8 @@ def tempered(probability: float, heat: float) -> float:
     """p^(1/T) / (p^(1/T) + (1-p)^(1/T)): binary temperature scaling (Guo et al. 2017)."""
     if probability <= 0.0 or probability >= 1.0:
         return min(max(probability, 0.0), 1.0)
-    return 1.0 / (1.0 + math.exp(-math.log(probability / (1.0 - probability)) / heat))
+    odds = (math.log(probability) - math.log1p(-probability)) / heat
+    return 1.0 / (1.0 + math.exp(min(-odds, 700.0)))
 
 
 def temperature(shares: Sequence[float], right: Sequence[bool]) -> float:

@@ -78,6 +78,8 @@ class Evaluator:
         decision: temperatures and thresholds, see `calibrate`; None: the likeliest values count.
         fast_forward: forced tokens enter without calls of their own.
         batch_size: transcripts decoded together.
+        stamp: of the trained values and thresholds, such as a hash of their files; records of
+            different stamps are not mixed.
 
     Raises:
         ConfigError: the schema names a rule that is not registered.
@@ -91,6 +93,7 @@ class Evaluator:
         decision: Decision | None = None,
         fast_forward: bool = True,
         batch_size: int = 1,
+        stamp: str = "",
     ) -> None:
         import_rules()
         check_rules(reading.schema)
@@ -99,6 +102,7 @@ class Evaluator:
         self.decision = decision or Decision()
         self.fast_forward = fast_forward
         self.batch_size = batch_size
+        self.stamp = stamp
         self._validator = jsonschema.Draft202012Validator(reading.schema.json_schema())
 
     @property

@@ -82,4 +82,6 @@ def load_evaluator(
         decision=decision,
         fast_forward=fast_forward,
         batch_size=batch_size,
+        stamp=files.sha256_of(path / "delta.safetensors")[:16]
+        + files.sha256_of(path / SETTINGS_FILE)[:16],
     )
