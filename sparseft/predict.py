@@ -6,12 +6,12 @@
 
     python -m sparseft.predict --schema service DELTA transcripts.jsonl --out records.jsonl
 
-The last is for deltas of task=compliance: one record per transcript, {"turns": [{"speaker", "text"}]} or
-{"text"} a line; a line that cannot be read gets one with `error`, and the same command goes on where
-it was stopped. `--schema delta` takes the delta's own schema.
-
-Each answer of a classifier adds `prediction`, `probability` and `tokens` (the salient words) to its record. A line
+Each answer adds `prediction`, `probability` and `tokens` (the salient words) to its record. A line
 that cannot be read is named on stderr and left out; the others go on, and the exit status is 1.
+
+The last form is for deltas of task=compliance: one record per transcript, a line of the form
+{"turns": [{"speaker", "text"}]} or {"text"}. A line that cannot be read gets a record with `error`;
+the same command goes on where it was stopped. `--schema delta` takes the delta's own schema.
 """
 
 from __future__ import annotations
