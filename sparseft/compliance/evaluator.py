@@ -33,7 +33,11 @@ from sparseft.models import AnswerModel
 __all__ = ["FORMAT", "Answer", "Evaluator", "import_rules"]
 
 FORMAT = "sparseft.compliance.1"
-_SHIPPED = ("sparseft.compliance.abcd", "sparseft.compliance.service")
+_SHIPPED = (
+    "sparseft.compliance.abcd",
+    "sparseft.compliance.appointments",
+    "sparseft.compliance.service",
+)
 
 
 def import_rules(modules: Sequence[str] = ()) -> None:
