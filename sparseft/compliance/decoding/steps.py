@@ -1,6 +1,6 @@
 """Calls of a decoder with a key-value cache, rows of a batch going on by unequal numbers of tokens.
 
-Legend: B rows, K most new tokens of a row, T columns of the cache, V vocabulary.
+Legend: B rows, K most new tokens of a row, T columns of the cache, H hidden size, V vocabulary.
 """
 
 from __future__ import annotations
@@ -42,14 +42,18 @@ class Stepper:
         self.calls = 0
 
     @torch.inference_mode()
-    def give(self, tokens: Sequence[Sequence[int]]) -> Tensor:
-        """Feed each row its new tokens; the logits behind its last one.
+    def give(
+        self, tokens: Sequence[Sequence[int]], behind: Sequence[Sequence[int]] | None = None
+    ) -> Tensor:
+        """Feed each row its new tokens; the logits behind some of them.
 
         Args:
-            tokens: of each row; a row without any is left where it is, and its logits mean nothing.
+            tokens: of each row; a row without any is left where it is.
+            behind: of each row, which of its new tokens logits are wanted behind; None: the last
+                of each, where the logits of a row without new tokens mean nothing.
 
         Returns:
-            fp32 [B, V] on the CPU.
+            fp32 on the CPU, [wanted, V] in row order; [B, V] for None.
         """
         width = max(map(len, tokens))
         device = self._mask.device
@@ -74,4 +78,28 @@ class Stepper:
             use_cache=True,
         )
         self.calls += 1
-        return self._model.logits(outputs.last_hidden_state[:, -1]).float().cpu()
+        hidden = outputs.last_hidden_state  # [B, K, H]
+        if behind is None:
+            return self._model.logits(hidden[:, -1]).float().cpu()
+        rows = [row for row, places in enumerate(behind) for _ in places]
+        columns = [
+            width - len(new) + place
+            for new, places in zip(tokens, behind, strict=True)
+            for place in places
+        ]
+        return self._model.logits(hidden[rows, columns]).float().cpu()
+
+    @torch.inference_mode()
+    def take_back(self, counts: Sequence[int]) -> None:
+        """Forget the last tokens of each row, at most those of the last `give`."""
+        if not any(counts):
+            return
+        if len(counts) == 1:
+            self._mask = self._mask[:, : -counts[0]]
+            self._cache.crop(-counts[0])
+        else:
+            # Other rows keep these columns, so here they are masked.
+            end = self._mask.shape[1]
+            for row, count in enumerate(counts):
+                self._mask[row, end - count :] = 0
+        self._counts = self._counts - torch.tensor(list(counts), device=self._counts.device)

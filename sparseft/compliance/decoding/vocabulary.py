@@ -91,6 +91,11 @@ class GrammarState:
             self._check()
             raise ConfigError(f"expected tokens of the grammar, got {tokens[:8]}; decode under it.")
 
+    def take_back(self, count: int) -> None:
+        """Stand where the text was `count` tokens ago."""
+        if not self._matcher.rollback(count):
+            self._check()
+
     def _check(self) -> None:
         if self._matcher.is_error():
             reason = " ".join(self._matcher.get_error().split())[:300]
