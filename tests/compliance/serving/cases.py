@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -130,6 +131,16 @@ def serving(evaluator: Any, **options: Any) -> Iterator[Service]:
         yield service
     finally:
         service.join()
+
+
+@contextlib.contextmanager
+def killed_at_last(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive a test, however that ends."""
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until(ready: Any, seconds: float = 30.0) -> None:

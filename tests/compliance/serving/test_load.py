@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.compliance.serving.cases import Keywords, Service, serving, until
+from tests.compliance.serving.cases import Keywords, Service, killed_at_last, serving, until
 
 _HEAD = b"POST /v1/evaluations HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
@@ -145,7 +144,7 @@ def test_too_many_bodies_at_once_are_refused() -> None:
 def test_a_request_that_takes_too_long_is_given_up_and_leaves_the_queue() -> None:
     gate = threading.Event()
     evaluator = Keywords(gate=gate)
-    with serving(evaluator, batch_size=1, wait_seconds=0.5) as service:
+    with serving(evaluator, batch_size=1, wait_seconds=4.0) as service:
         with ThreadPoolExecutor(2) as pool:
             answers = list(
                 pool.map(service.post, [{"id": "a", "text": "x"}, {"id": "b", "text": "y"}])
@@ -195,11 +194,17 @@ def test_the_end_of_the_service_finishes_what_was_accepted() -> None:
         assert [each.result().status_code for each in answers] == [200] * 6
 
 
+def _count(address: str, name: str) -> float:
+    text = httpx.get(f"{address}/metrics", trust_env=False, timeout=60).text
+    (line,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+    return float(line.split()[1])
+
+
 _SERVED = """
 import sys, uvicorn
 from tests.compliance.serving.cases import Keywords
 from sparseft.compliance.serving.service import make_app
-uvicorn.run(make_app(Keywords(seconds=1.0)), port=int(sys.argv[1]), log_config=None)
+uvicorn.run(make_app(Keywords(seconds=3.0), batch_size=1), port=int(sys.argv[1]), log_config=None)
 """
 
 
@@ -209,7 +214,7 @@ def test_sigterm_ends_the_process_after_its_requests(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([sys.executable, "-c", _SERVED, str(port)]) as process:
+    with killed_at_last([sys.executable, "-c", _SERVED, str(port)]) as process:
 
         def ready() -> bool:
             try:
@@ -218,15 +223,15 @@ def test_sigterm_ends_the_process_after_its_requests(tmp_path: Path) -> None:
                 return False
 
         until(ready, 120)
-        with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(
-                httpx.post,
-                f"{address}/v1/evaluations",
-                json={"text": "x"},
-                trust_env=False,
-                timeout=30,
-            )
-            time.sleep(0.4)
+
+        def post(text: str) -> httpx.Response:
+            call = {"text": text}
+            return httpx.post(f"{address}/v1/evaluations", json=call, trust_env=False, timeout=60)
+
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(post, text) for text in ("one", "two")]
+            # One is evaluated, one waits.
+            until(lambda: _count(address, "sparseft_waiting") == 1)
             process.send_signal(signal.SIGTERM)
-            assert answer.result().status_code == 200
+            assert [answer.result().status_code for answer in answers] == [200, 200]
         process.wait(30)

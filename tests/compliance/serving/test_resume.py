@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,14 @@ import pytest
 
 from sparseft.compliance.serving import evaluate_stream
 from sparseft.errors import DataError
-from tests.compliance.serving.cases import SCHEMA, Keywords, read_lines, until, write_lines
+from tests.compliance.serving.cases import (
+    SCHEMA,
+    Keywords,
+    killed_at_last,
+    read_lines,
+    until,
+    write_lines,
+)
 
 _LINES: list[Any] = [
     {"id": "a", "text": "hello ä 😀"},
@@ -61,7 +67,7 @@ def test_killed_three_times_it_ends_the_same(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     command = [sys.executable, "-c", _SLOW, str(source), str(out)]
     for part in (1, 2, 3):
-        with subprocess.Popen(command) as process:
+        with killed_at_last(command) as process:
             until(lambda part=part: out.exists() and out.read_bytes().count(b"\n") > part * 40, 120)
             os.kill(process.pid, signal.SIGKILL)
             assert process.wait(30) == -signal.SIGKILL
@@ -162,7 +168,7 @@ def test_two_processes_do_not_write_one_file(
     out, ready = tmp_path / "out.jsonl", tmp_path / "ready"
     out.write_bytes(whole[: whole.index(b"\n") + 1])
     command = [sys.executable, "-c", _HOLDING, str(source), str(out), str(ready)]
-    with subprocess.Popen(command) as process:
+    with killed_at_last(command) as process:
         until(ready.exists, 120)
         before = out.read_bytes()
         with pytest.raises(DataError, match="another process"):
