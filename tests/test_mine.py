@@ -83,7 +83,7 @@ def test_keys_change_the_rows_and_the_seed_draws_them(task: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data", "nothing"], "choose from: acl_arc, banking77"),
+        (["--data", "nothing"], "choose from: abcd, acl_arc, banking77"),
         (["--data", "intent", "--model", "path"], "expected a value for model.id"),
         (["--data", "trec", "rows"], "expected KEY=VALUE"),
         (["--data", "trec", "rows=many"], "expected data.rows"),

@@ -192,7 +192,7 @@ def test_a_worker_of_a_parallel_launcher_hands_its_error_on(
         job = type("job", (), {"num": 0})
         overrides = type("overrides", (), {"task": ["seed=0"]})
 
-    monkeypatch.setattr(run, "execute", broken)
+    monkeypatch.setattr(run, "_execute", broken)
     monkeypatch.setattr(run, "_config", lambda _: None)
     monkeypatch.setattr(run.HydraConfig, "get", staticmethod(lambda: _Job))
     monkeypatch.setenv("SPARSEFT_MAIN_PROCESS", "1")

@@ -54,7 +54,8 @@ def config_of(name: str, **settings: Any) -> DataConfig:
 
 
 def test_every_set_is_expected() -> None:
-    assert set(NAMES) == {*EXPECTED, "intent", "files", "hub"}
+    conversations = {"service", "abcd", "transcripts"}  # of task=compliance
+    assert set(NAMES) == {*EXPECTED, *conversations, "intent", "files", "hub"}
     assert conf_dir() / "data" == FOLDER
 
 
