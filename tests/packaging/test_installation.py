@@ -134,7 +134,11 @@ def test_a_run_finds_its_configuration_from_another_folder(python: Path, tmp_pat
 
 @pytest.mark.parametrize(
     ("module", "said"),
-    [("run", "experiment: compliance, intent"), ("predict", "sparseft.predict"), ("report", "sparseft.report")],
+    [
+        ("run", "experiment: compliance, intent"),
+        ("predict", "sparseft.predict"),
+        ("report", "sparseft.report"),
+    ],
 )
 def test_each_command_explains_itself(python: Path, module: str, said: str, tmp_path: Path) -> None:
     assert said in _run([str(python), "-m", f"sparseft.{module}", "--help"], tmp_path)

@@ -28,7 +28,7 @@ critical: {field: verdict, alarm: [violation]}
 fields:
   intent: {kind: enum, values: [refund, exchange, status]}
   order_id: {kind: pattern, pattern: "[A-Z]{2}-[0-9]{4}", nullable: true, copied: true, case: upper}
-  email: {kind: pattern, pattern: "[a-z.]{1,40}@[a-z]{1,40}\\\\.[a-z]{1,9}", nullable: true, case: lower}
+  email: {kind: pattern, pattern: "[a-z.]{1,40}@[a-z]{1,40}\\\\.[a-z]{1,9}", nullable: true}
   refund: {kind: amount, minimum: 0, maximum: 5000, nullable: true}
   identity_checked: {kind: boolean}
   attempts: {kind: integer, minimum: 0, maximum: 9}
