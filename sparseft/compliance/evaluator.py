@@ -225,7 +225,7 @@ class Evaluator:
         record = dataclasses.replace(
             record,
             fields=fields,
-            review=self._review(answer, fields),
+            review=(*record.review, *self._review(answer, fields)),
             notes={
                 "calls": answer.decoded.calls,
                 "tokens": len(answer.decoded.tokens),

@@ -21,11 +21,16 @@ __all__ = ["Finding", "Rule", "apply_rules", "check_rules", "rule", "rule_names"
 
 @dataclass(frozen=True)
 class Finding:
-    """What a rule says: a value, why, and where in the transcript it shows."""
+    """What a rule says: a value, why, and where in the transcript it shows.
+
+    Attributes:
+        review: a person should look at the record, for this reason.
+    """
 
     value: Json
     reason: str
     evidence: tuple[Evidence, ...] = ()
+    review: bool = False
 
 
 Rule = Callable[[Transcript, Mapping[str, Json]], Finding | None]
@@ -93,6 +98,7 @@ def apply_rules(
     check_rules(schema)
     fields: dict[str, FieldValue] = {}
     values: dict[str, Json] = dict(model_values)
+    review: list[str] = []
     for field in schema.fields:
         finding = None
         if field.rule is not None:
@@ -108,6 +114,8 @@ def apply_rules(
         if finding is None:
             fields[field.name] = FieldValue(said, "model", confidence=confidence, evidence=places)
             continue
+        if finding.review:
+            review.append(f"{field.name}: {finding.reason}")
         value = field.canonical(finding.value)
         values[field.name] = value
         if field.by == "rule":
@@ -126,4 +134,4 @@ def apply_rules(
                 model_value=said,
             )
         fields[field.name] = entry
-    return Record(transcript.id, schema.name, fields)
+    return Record(transcript.id, schema.name, fields, tuple(review))

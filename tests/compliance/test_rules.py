@@ -81,6 +81,14 @@ def test_unknown_rules_are_refused_with_those_there_are(schema: Schema) -> None:
         apply_rules(other, _TRANSCRIPT, {"count": 1, "verdict": "compliant"})
 
 
+def test_a_rule_can_ask_for_a_person(schema: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        rules._RULES, "demo.double", lambda transcript, values: Finding(1, "odd", review=True)
+    )
+    record = apply_rules(schema, _TRANSCRIPT, {"count": 1, "verdict": "compliant"})
+    assert record.review == ("double: odd",)
+
+
 def test_a_name_belongs_to_one_function(schema: Schema) -> None:
     with pytest.raises(ConfigError, match="twice"):
         rule("demo.double")(lambda transcript, values: None)

@@ -192,9 +192,8 @@ def policy_verdict(_: Transcript, values: Values) -> Finding | None:
         return Finding("violation", f"{action} came without {need.step} before it")
     said = values["policy_verdict"]
     if said == "violation":
-        return Finding(
-            "violation", "the model's alarm stays, though the steps show no breach; to be reviewed"
-        )
+        reason = "the model's alarm stays, though the steps show no breach"
+        return Finding("violation", reason, review=True)
     acted = any(step in load_book().actions for step in values["steps"])
     if acted and said != "compliant":
         return Finding("compliant", "a sensitive action is among the steps, and lacks nothing")
