@@ -217,10 +217,13 @@ def table(record: Mapping[str, Any]) -> str:
         "fields right |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, row in record["cases"].items():
-        opened = "" if CASES[name].options is None else f", {row['choices']:.0f}"
+    for name, case in CASES.items():
+        if name not in record["cases"]:
+            continue
+        row = record["cases"][name]
+        opened = "" if case.options is None else f", {row['choices']:.0f}"
         lines.append(
-            f"| {CASES[name].label} | {row['seconds_median']:.2f} | {row['seconds_p95']:.2f} | "
+            f"| {case.label} | {row['seconds_median']:.2f} | {row['seconds_p95']:.2f} | "
             f"{row['ratio_median']:.2f} ({row['ratio_p20']:.2f} to {row['ratio_p80']:.2f}) | "
             f"{row['calls']:.1f} | {row['tokens']:.0f}{opened} | {row['equal']:.0%} | "
             f"{row['valid']:.0%} | {row['fields_right']:.1%} |"
