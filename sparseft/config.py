@@ -57,9 +57,14 @@ class ModelConfig:
     max_length: int = 128
     revision: str | None = None
     gguf_file: str | None = None
+    # of all layers, in training; null: the checkpoint's own. On a CPU drawing it costs as much
+    # time as the forward pass.
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         _positive("model.max_length", self.max_length)
+        if self.dropout is not None:
+            _require(0 <= self.dropout < 1, "model.dropout", "in [0, 1), or null", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -158,6 +163,9 @@ class ComplianceConfig:
     rules: tuple[str, ...] = ()  # Python modules that register the schema's own rules
     # model: every field is emitted by the model, no rule has a say (an ablation)
     owner: Literal["hybrid", "model"] = "hybrid"
+    # encoder: segments are tagged, candidates pointed at; decoder: the record is written as
+    # JSON; auto: by the model
+    reader: Literal["auto", "encoder", "decoder"] = "auto"
     hard_negatives: int = 0  # rows added to the training rows of the second round
     hard_negative_epochs: int = 2  # the last ones of training.epochs, with those rows
     fast_forward: bool = True

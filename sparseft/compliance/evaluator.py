@@ -1,38 +1,37 @@
-"""From transcripts to records: read, decode under the grammar, decide, apply the rules."""
+"""From transcripts to records: a model reads, the rules complete, thresholds decide."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import jsonschema
 
+from sparseft.compliance.answer import Answer, Reader
 from sparseft.compliance.decision import Decision, Seen, fit_decision
-from sparseft.compliance.decoding import (
-    Decoded,
-    Vocabulary,
-    field_scores,
-    generate,
-    value_probabilities,
-)
 from sparseft.compliance.evidence import locate
-from sparseft.compliance.reading import Prompt, Reading
 from sparseft.compliance.record import FieldValue, Record
 from sparseft.compliance.rules import apply_rules, check_rules
 from sparseft.compliance.schema import Schema
 from sparseft.compliance.scores import scorer_of
-from sparseft.compliance.transcript import Example, Json, Transcript
+from sparseft.compliance.transcript import Example, Transcript
 from sparseft.errors import ConfigError
-from sparseft.models import AnswerModel
 
-__all__ = ["FORMAT", "Answer", "Evaluator", "import_rules"]
+__all__ = ["FORMAT", "Evaluator", "import_rules"]
 
-FORMAT = "sparseft.compliance.1"
+FORMAT = "sparseft.compliance.2"
+_HEATS = (
+    1.0,
+    1.5,
+    2.0,
+    3.0,
+    4.0,
+)  # the one under which validation's verdicts are likeliest is taken
+_LEAST = 0.002  # a probability that a handful of hypotheses cannot tell from 0
 _SHIPPED = (
     "sparseft.compliance.abcd",
     "sparseft.compliance.appointments",
@@ -56,32 +55,12 @@ def import_rules(modules: Sequence[str] = ()) -> None:
             ) from error
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said of a transcript, before any decision and rule.
-
-    Attributes:
-        values: canonical, of the model's fields.
-        shares: by field, the value's probability under the grammar.
-        critical: the critical field's distribution; empty where a rule alone gives that field.
-    """
-
-    prompt: Prompt
-    decoded: Decoded
-    values: dict[str, Json]
-    shares: dict[str, float]
-    critical: dict[str, float]
-
-
 class Evaluator:
-    """A finetuned decoder with a schema's grammar and rules.
+    """A finetuned reader with its schema's rules.
 
     Args:
-        model: in eval mode.
-        reading: its prompts.
+        reader: what reads the transcripts.
         decision: temperatures and thresholds, see `calibrate`; None: the likeliest values count.
-        fast_forward: forced tokens enter without calls of their own.
-        batch_size: transcripts decoded together.
         stamp: of the trained values and thresholds, such as a hash of their files; records of
             different stamps are not mixed.
 
@@ -90,50 +69,33 @@ class Evaluator:
     """
 
     def __init__(
-        self,
-        model: AnswerModel,
-        reading: Reading,
-        *,
-        decision: Decision | None = None,
-        fast_forward: bool = True,
-        batch_size: int = 1,
-        stamp: str = "",
+        self, reader: Reader, *, decision: Decision | None = None, stamp: str = ""
     ) -> None:
         import_rules()
-        check_rules(reading.schema)
-        self.model = model
-        self.reading = reading
+        check_rules(reader.schema)
+        self.reader = reader
         self.decision = decision or Decision()
-        self.fast_forward = fast_forward
-        self.batch_size = batch_size
         self.stamp = stamp
-        self._validator = jsonschema.Draft202012Validator(reading.schema.json_schema())
+        self._validator = jsonschema.Draft202012Validator(reader.schema.json_schema())
 
     @property
     def schema(self) -> Schema:
         """What the records follow."""
-        return self.reading.schema
+        return self.reader.schema
 
     def settings(self) -> dict[str, Any]:
         """All but the model, as plain data: what `load_evaluator` needs beside a delta."""
         return {
             "format": FORMAT,
             "schema": self.schema.to_mapping(),
-            "max_length": self.reading.max_length,
-            "answer_room": self.reading.answer_room,
-            "fast_forward": self.fast_forward,
+            **self.reader.settings(),
             "decision": self.decision.to_json(),
         }
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """The tokenizer's, as grammars see it."""
-        return Vocabulary(self.reading.tokenizer, self.model.vocabulary_size)
 
     def evaluate(self, transcripts: Sequence[Transcript]) -> list[Record]:
         """One record per transcript, in order; each follows the schema's JSON Schema."""
         started = time.perf_counter()
-        answers = self.answers(transcripts)
+        answers = self.reader.answers(transcripts, self.decision.heat)
         records = [
             self._record(transcript, answer)
             for transcript, answer in zip(transcripts, answers, strict=True)
@@ -144,127 +106,131 @@ class Evaluator:
             for record in records
         ]
 
-    def answers(self, transcripts: Sequence[Transcript]) -> list[Answer]:
-        """What the model says of each transcript, under its grammar."""
-        prompts = [self.reading.prompt(transcript) for transcript in transcripts]
-        # Rows of like length waste the fewest columns.
-        order = sorted(range(len(prompts)), key=lambda place: len(prompts[place].text))
-        found: dict[int, Answer] = {}
-        for start in range(0, len(order), self.batch_size):
-            places = order[start : start + self.batch_size]
-            batch = [prompts[place] for place in places]
-            decoded = generate(
-                self.model,
-                self.vocabulary,
-                [self.reading.tokens(prompt.text) for prompt in batch],
-                # Ids are copied from what was left out, too: the rules read it as well.
-                [self.schema.grammar(transcripts[place].render()) for place in places],
-                pad=int(self.reading.tokenizer.pad_token_id),
-                fast_forward=self.fast_forward,
-            )
-            for place, prompt, answer in zip(places, batch, decoded, strict=True):
-                found[place] = self._answer(prompt, answer)
-        return [found[place] for place in range(len(prompts))]
-
-    def _answer(self, prompt: Prompt, decoded: Decoded) -> Answer:
-        values = self.schema.parse(decoded.text)
-        shares = {
-            name: score.share for name, score in field_scores(decoded, self.schema, values).items()
-        }
-        critical: dict[str, float] = {}
-        name = self.schema.critical
-        if name in values:
-            assert name is not None
-            critical = value_probabilities(
-                decoded, self.schema[name], self.schema, values, self.vocabulary
-            )
-        return Answer(prompt, decoded, values, shares, critical)
-
     def calibrate(self, examples: Sequence[Example], margin: float) -> dict[str, Any]:
         """Fit temperatures and thresholds to examples that were not trained on; returns facts.
 
         Args:
             margin: see `sparseft.compliance.decision.alarm_threshold`.
         """
-        answers = self.answers([example.transcript for example in examples])
+        transcripts = [example.transcript for example in examples]
+        name, schema = self.schema.critical, self.schema
+        tried = []
+        for heat in _HEATS:
+            answers = self.reader.answers(transcripts, heat)
+            chances = [self._chances(t, a) for t, a in zip(transcripts, answers, strict=True)]
+            fits = 0.0
+            if name is not None and all(chances):
+                golds = [str(example.gold[name]) for example in examples]
+                fits = sum(
+                    math.log(max(found[gold], _LEAST))
+                    for found, gold in zip(chances, golds, strict=True)
+                )
+            tried.append((fits, -heat, answers, chances))
+            if not any(len(answer.hypotheses) > 1 for answer in answers):
+                break
+        _, cold, answers, chances = max(tried, key=lambda each: each[:2])
         seen, critical = [], []
-        for example, answer in zip(examples, answers, strict=True):
-            for field in self.schema.model_fields:
+        for example, answer, found in zip(examples, answers, chances, strict=True):
+            for field in schema.model_fields:
                 gold = field.canonical(example.gold[field.name])
                 score = scorer_of(field).score(gold, answer.values[field.name])
                 seen.append(Seen(field.name, answer.shares[field.name], score == 1))
-            if answer.critical:
-                assert self.schema.critical is not None
-                critical.append((answer.critical, str(example.gold[self.schema.critical])))
-        self.decision = fit_decision(self.schema, seen, critical, margin)
+            if found:
+                assert name is not None
+                critical.append((found, str(example.gold[name])))
+        self.decision = fit_decision(schema, seen, critical, margin, -cold)
         return self.decision.to_json()
+
+    def _chances(self, transcript: Transcript, answer: Answer) -> dict[str, float]:
+        """The critical field's distribution over its values; empty without such a field.
+
+        Where a rule has a say, it is what the rules make of each way to read the transcript. What
+        the ways do not cover goes in equal parts to the value of the likeliest and to the alarms,
+        or of an alarm to the harmless values: nobody knows, so neither side gets more.
+        """
+        name, schema = self.schema.critical, self.schema
+        if name is None:
+            return {}
+        field = schema[name]
+        if field.rule is None:
+            return answer.critical
+        chances = dict.fromkeys(field.choices, 0.0)
+        for way in answer.hypotheses:
+            record = apply_rules(schema, transcript, way.values)
+            chances[str(record.fields[name].value)] += way.share
+        rest = max(0.0, 1.0 - sum(chances.values()))
+        said = max(chances, key=lambda value: chances[value])
+        alarms = set(schema.alarm)
+        others = [v for v in field.choices if (v in alarms) != (said in alarms)]
+        chances[said] += rest / 2
+        for value in others:
+            chances[value] += rest / 2 / len(others)
+        return chances
 
     def _record(self, transcript: Transcript, answer: Answer) -> Record:
         values, decision = dict(answer.values), self.decision
         confidences = {
             name: decision.confidence(name, share) for name, share in answer.shares.items()
         }
-        name, because = self.schema.critical, ""
-        if answer.critical:
+        name = self.schema.critical
+        chances = self._chances(transcript, answer)
+        if name in values and chances:
             assert name is not None
-            values[name], because = self._verdict(answer)
-            confidences[name] = decision.confidence(name, answer.critical[values[name]])
-        record = apply_rules(
-            self.schema,
-            transcript,
-            values,
-            confidences,
-            locate(self.schema, transcript, values),
-        )
-        fields = dict(record.fields)
-        if because:
+            values[name] = decision.value(chances, self.schema.alarm)
+            confidences[name] = decision.confidence(name, chances[values[name]])
+        places = answer.evidence
+        if places is None:
+            places = locate(self.schema, transcript, values)
+        record = apply_rules(self.schema, transcript, values, confidences, places)
+        fields, review = dict(record.fields), list(record.review)
+        if answer.omitted_words:
+            review.append(
+                f"the transcript is long: the model did not read {answer.omitted_words} words in "
+                "its middle"
+            )
+        if chances:
             assert name is not None
-            entry = fields[name]
-            reason = f"{because}; {entry.reason}" if entry.reason else because
-            fields[name] = dataclasses.replace(entry, reason=reason)
+            fields[name], doubts = self._verdict(fields[name], chances)
+            review.extend(doubts)
         record = dataclasses.replace(
             record,
             fields=fields,
-            review=(*record.review, *self._review(answer, fields)),
-            notes={
-                "calls": answer.decoded.calls,
-                "tokens": len(answer.decoded.tokens),
-                "forced": answer.decoded.forced,
-                "omitted_words": answer.prompt.omitted_words,
-            },
+            review=tuple(review),
+            notes={**answer.notes, "omitted_words": answer.omitted_words},
         )
         self._validator.validate(record.values())
         return record
 
-    def _verdict(self, answer: Answer) -> tuple[str, str]:
-        """The critical field's value by its threshold, and why."""
-        chance = sum(answer.critical[name] for name in self.schema.alarm)
-        value = self.decision.value(answer.critical, self.schema.alarm)
-        names = " or ".join(self.schema.alarm)
-        if self.decision.alarm is None:
-            return value, f"probability of {names} {chance:.3f}"
-        return value, f"probability of {names} {chance:.3f}, alarm from {self.decision.alarm:.3f}"
+    def _verdict(
+        self, entry: FieldValue, chances: Mapping[str, float]
+    ) -> tuple[FieldValue, list[str]]:
+        """The critical field with the threshold's say, and why a person should look at it.
 
-    def _review(self, answer: Answer, fields: Mapping[str, FieldValue]) -> tuple[str, ...]:
-        reasons = []
-        if answer.prompt.omitted_words:
-            reasons.append(
-                f"the transcript is long: the model did not read {answer.prompt.omitted_words} "
-                "words in its middle"
+        The threshold raises alarms and never takes one away.
+        """
+        schema, decision = self.schema, self.decision
+        assert schema.critical is not None
+        chance = sum(chances[value] for value in schema.alarm)
+        names = " or ".join(schema.alarm)
+        because = f"probability of {names} {chance:.3f}"
+        if decision.alarm is not None:
+            because += f", alarm from {decision.alarm:.3f}"
+        value, doubts = str(entry.value), []
+        raised = decision.alarm is not None and chance >= decision.alarm
+        if value not in schema.alarm and raised:
+            said = value
+            value = max(schema.alarm, key=lambda each: chances[each])
+            entry = dataclasses.replace(entry, value=value, source="model", model_value=None)
+            doubts.append(f"{schema.critical}: what was read first shows {said}, but {because}")
+        elif value in schema.alarm and decision.alarm is not None and not raised:
+            doubts.append(f"{schema.critical} is {value} by what was read, but {because}")
+        elif entry.source == "rule override" and entry.model_value is not None:
+            doubts.append(f"a rule says {value} where the model said {entry.model_value}")
+        elif value not in schema.alarm and chances[value] < decision.review:
+            doubts.append(
+                f"{schema.critical} is uncertain: {chances[value]:.3f} is below "
+                f"{decision.review:.3f}"
             )
-        name = self.schema.critical
-        if name is None:
-            return tuple(reasons)
-        entry = fields[name]
-        if entry.source == "rule override":
-            reasons.append(f"a rule says {entry.value} where the model said {entry.model_value}")
-        elif (
-            answer.critical
-            and entry.value not in self.schema.alarm
-            and answer.critical[str(entry.value)] < self.decision.review
-        ):
-            reasons.append(
-                f"{name} is uncertain: {answer.critical[str(entry.value)]:.3f} is below "
-                f"{self.decision.review:.3f}"
-            )
-        return tuple(reasons)
+        confidence = decision.confidence(schema.critical, chances[value])
+        reason = f"{because}; {entry.reason}" if entry.reason else because
+        return dataclasses.replace(entry, confidence=confidence, reason=reason), doubts

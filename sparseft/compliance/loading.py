@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparseft import files, models, sparse
+from sparseft.compliance.answer import Reader
 from sparseft.compliance.decision import Decision
+from sparseft.compliance.decoder import DecoderReader
+from sparseft.compliance.encoder import EncoderReader, plan_of
 from sparseft.compliance.evaluator import FORMAT, Evaluator, import_rules
 from sparseft.compliance.reading import Reading
 from sparseft.compliance.schema import load_schema, schema_of
@@ -34,7 +37,7 @@ def load_evaluator(
             takes the delta's own.
         rules: Python modules that register the schema's rules.
         device: such as "cpu" or "cuda".
-        batch_size: transcripts decoded together.
+        batch_size: transcripts read together.
 
     Raises:
         DeltaError: the folder holds no delta of a compliance run, a damaged one, or one of another
@@ -60,8 +63,9 @@ def load_evaluator(
         trained = schema_of(settings["schema"], str(path / SETTINGS_FILE))
         config = ModelConfig(**facts["extra"]["model"])
         decision = Decision.from_json(settings["decision"])
-        length, room = int(settings["max_length"]), int(settings["answer_room"])
-        fast_forward = bool(settings["fast_forward"])
+        length, kind = int(settings["max_length"]), str(settings["reader"])
+        room = int(settings.get("answer_room", 0))
+        fast_forward = bool(settings.get("fast_forward", True))
     except (KeyError, TypeError, AttributeError) as error:
         raise DeltaError(
             f"expected the settings of a compliance run in {path}, got: {error!r}; the files are "
@@ -73,15 +77,30 @@ def load_evaluator(
             "differs; leave the schema out, or finetune on it."
         )
     import_rules(rules)
-    loaded = models.load_language(config)
-    sparse.load_delta(loaded.model, path)
-    reading = Reading(trained, loaded.tokenizer, length, room)
+    reader: Reader
+    if kind == EncoderReader.kind:
+        read = models.load_segments(config, plan_of(trained).layout)
+        sparse.load_delta(read.model, path)
+        reader = EncoderReader(
+            read.model.to(device).eval(), trained, read.tokenizer, length, batch_size=batch_size
+        )
+    elif kind == DecoderReader.kind:
+        loaded = models.load_language(config)
+        sparse.load_delta(loaded.model, path)
+        reader = DecoderReader(
+            loaded.model.to(device).eval(),
+            Reading(trained, loaded.tokenizer, length, room),
+            fast_forward=fast_forward,
+            batch_size=batch_size,
+        )
+    else:
+        raise DeltaError(
+            f"expected a reader of {EncoderReader.kind} or {DecoderReader.kind} in "
+            f"{path / SETTINGS_FILE}, got {kind!r}; the file is damaged, finetune again."
+        )
     return Evaluator(
-        loaded.model.to(device).eval(),
-        reading,
+        reader,
         decision=decision,
-        fast_forward=fast_forward,
-        batch_size=batch_size,
         stamp=files.sha256_of(path / "delta.safetensors")[:16]
         + files.sha256_of(path / SETTINGS_FILE)[:16],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sparseft.errors import DataError
@@ -93,6 +93,9 @@ class Example:
 
     Attributes:
         gold: by field name; all fields of the schema.
+        evidence: where the turns show the gold, by field, for some fields or none: for a list or
+            set one stretch for each item of the canonical gold, in order; for others any number.
+            A reader of segments learns from it.
         tags: how it was made, such as ("refund", "verification_after"); for reports only.
         group: examples of one origin share it (a template, an original of a hard negative); they
             never lie in different splits.
@@ -102,6 +105,7 @@ class Example:
     gold: Mapping[str, Json]
     tags: tuple[str, ...] = ()
     group: str = ""
+    evidence: Mapping[str, tuple[Evidence, ...]] = field(default_factory=dict)
 
 
 def _turn(value: Json, place: int, name: str) -> Turn:

@@ -8,8 +8,9 @@ from sparseft.models.classifier import (
 )
 from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
 from sparseft.models.language import AnswerModel, LoadedLanguageModel, load_language
-from sparseft.models.load import LoadedModel, load
+from sparseft.models.load import LoadedModel, LoadedSegmentModel, is_encoder, load, load_segments
 from sparseft.models.prefix import FrozenPrefix
+from sparseft.models.segments import SegmentLayout, SegmentModel
 from sparseft.models.task_model import TaskModel, TaskOutput
 
 __all__ = [
@@ -18,14 +19,19 @@ __all__ = [
     "FrozenPrefix",
     "LoadedLanguageModel",
     "LoadedModel",
+    "LoadedSegmentModel",
     "Pooling",
+    "SegmentLayout",
+    "SegmentModel",
     "TaskModel",
     "TaskOutput",
     "TextClassifier",
     "embedded_gguf",
     "embedded_path",
+    "is_encoder",
     "last_token_pooling",
     "load",
     "load_language",
+    "load_segments",
     "mean_pooling",
 ]

@@ -19,11 +19,19 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from sparseft.errors import ConfigError, ModelError
 from sparseft.models.classifier import Pooling, TextClassifier
 from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
+from sparseft.models.segments import SegmentLayout, SegmentModel
 
 if TYPE_CHECKING:
     from sparseft.config import ModelConfig
 
-__all__ = ["LoadedModel", "load", "load_pretrained"]
+__all__ = [
+    "LoadedModel",
+    "LoadedSegmentModel",
+    "is_encoder",
+    "load",
+    "load_pretrained",
+    "load_segments",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +76,28 @@ def load(
         backbone, num_labels, pooling=_pooling(backbone, config), multi_label=multi_label, seed=seed
     )
     return LoadedModel(model=model.eval(), tokenizer=tokenizer, name=config.name)
+
+
+@dataclass(frozen=True)
+class LoadedSegmentModel:
+    """A reader of segments in eval mode on the CPU, its tokenizer, and the model's name."""
+
+    model: SegmentModel
+    tokenizer: Any
+    name: str
+
+
+def load_segments(config: ModelConfig, layout: SegmentLayout, seed: int = 0) -> LoadedSegmentModel:
+    """Load the model that `config` names as a reader of segments; its `pooling` is not used.
+
+    Raises:
+        ModelError, ConfigError: as `load`.
+    """
+    backbone, tokenizer = load_pretrained(config, AutoModel, seed)
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None
+    model = SegmentModel(backbone, layout, seed)
+    return LoadedSegmentModel(model.eval(), tokenizer, config.name)
 
 
 def load_pretrained(config: ModelConfig, kind: Any, seed: int = 0) -> tuple[Any, Any]:
@@ -143,6 +173,10 @@ def _load_model(
             f"expected an encoder or a decoder, got the encoder-decoder {settings.model_type!r} at "
             f"{source.location!r}; choose a BERT-, ModernBERT-, Llama- or Qwen-shaped model."
         )
+    if config.dropout is not None:
+        for name, value in settings.to_dict().items():
+            if "dropout" in name and isinstance(value, (int, float)):
+                setattr(settings, name, config.dropout)
     if "gguf_file" in source.options:
         _log.info("dequantising %s", source.options["gguf_file"])
     model, report = kind.from_pretrained(
@@ -179,8 +213,27 @@ def _check_complete(backbone: PreTrainedModel, report: dict[str, Any], source: _
 def _pooling(backbone: PreTrainedModel, config: ModelConfig) -> Pooling:
     if config.pooling != "auto":
         return config.pooling
-    encoder = backbone.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    return "mean" if encoder else "last"
+    return "mean" if _bidirectional(backbone.config) else "last"
+
+
+def _bidirectional(settings: Any) -> bool:
+    return settings.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def is_encoder(config: ModelConfig) -> bool:
+    """Whether the model that `config` names reads in both directions.
+
+    Raises:
+        ModelError: the model is missing or unreachable.
+    """
+    source = _source(config)
+    try:
+        return _bidirectional(AutoConfig.from_pretrained(source.location, **source.options))
+    except _LOAD_ERRORS as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ModelError(
+            f"expected a model at {source.location!r}, got: {reason} {source.advice}"
+        ) from error
 
 
 def _prepare_tokenizer(tokenizer: Any, source: _Source) -> None:

@@ -40,6 +40,7 @@ class MetricsLog:
     def __init__(self, path: Path, tracker: StepTracker | None = None, after_step: int = 0) -> None:
         self._path = path
         self._tracker = tracker
+        self.shift = 0  # added to the steps: of a training that follows another one
         files.write_text(path, "".join(line + "\n" for line in _kept(path, after_step)))
         self._stream = path.open("a", encoding="utf-8")
 
@@ -49,6 +50,7 @@ class MetricsLog:
         Raises:
             SparseftError: the disk is full, for example.
         """
+        step += self.shift
         line = json.dumps({"kind": kind, "step": step, **values}, allow_nan=False)
         try:
             self._stream.write(line + "\n")

@@ -7,9 +7,9 @@ from random import Random
 from sparseft.compliance.service.phrases import phrase, with_typo
 from sparseft.compliance.service.plan import Event, Plan
 from sparseft.compliance.service.scripts import script
-from sparseft.compliance.transcript import Transcript, Turn
+from sparseft.compliance.transcript import Evidence, Transcript, Turn
 
-__all__ = ["render", "templates"]
+__all__ = ["evidence", "render", "templates"]
 
 _ID2_NAMES = {
     "dob": "date of birth",
@@ -23,25 +23,59 @@ _CHAT = 0.25  # of customers who write small letters and leave out the full stop
 
 def render(plan: Plan) -> Transcript:
     """The conversation of a plan. The same events get the same words in every variant of it."""
-    turns: list[Turn] = []
-    for speaker, text, _ in _lines(plan):
-        if turns and turns[-1].speaker == speaker:
-            turns[-1] = Turn(turns[-1].speaker, f"{_closed(turns[-1].text)} {text}")
-        else:
-            turns.append(Turn("agent" if speaker == "agent" else "customer", text))
-    return Transcript(plan.name, tuple(turns))
+    return Transcript(plan.name, _laid_out(plan)[0])
+
+
+def evidence(plan: Plan) -> dict[str, tuple[Evidence, ...]]:
+    """Where the conversation shows the steps, the requests, a complaint, an earlier contact.
+
+    A check is shown by the line that completes it, an action by the agent's word that it is done.
+    """
+    _, places = _laid_out(plan)
+    shown: dict[str, list[Evidence]] = {"flow": [], "steps": [], "also": [], "upset": []}
+    shown["repeat"] = []
+    for event, lines in zip(plan.events, places, strict=True):
+        if event.step is not None:
+            done_at_once = event.kind.startswith("do.") or event.kind in ("ticket", "visit")
+            shown["steps"].append(lines[0] if done_at_once else lines[-1])
+        elif event.kind == "request":
+            shown["flow"].append(lines[0])
+        elif event.kind == "second":
+            shown["also"].append(lines[0])
+        elif event.kind in ("upset", "repeat"):
+            shown[event.kind].append(lines[0])
+    return {name: tuple(own) for name, own in shown.items()}
 
 
 def templates(plan: Plan) -> tuple[str, ...]:
     """Names of the phrasings used, in order."""
-    return tuple(template for _, _, template in _lines(plan))
+    return tuple(template for own in _lines(plan) for _, _, template in own)
 
 
-def _lines(plan: Plan) -> list[tuple[str, str, str]]:
+def _laid_out(plan: Plan) -> tuple[tuple[Turn, ...], list[list[Evidence]]]:
+    """The turns, and of each event where its lines stand."""
+    turns: list[Turn] = []
+    places: list[list[Evidence]] = []
+    for own in _lines(plan):
+        at = []
+        for speaker, text, _ in own:
+            before = ""
+            if turns and turns[-1].speaker == speaker:
+                before = f"{_closed(turns.pop().text)} "
+            turns.append(Turn("agent" if speaker == "agent" else "customer", before + text))
+            whole = len(turns[-1].text)
+            at.append(Evidence(len(turns) - 1, len(before), whole))
+        places.append(at)
+    return tuple(turns), places
+
+
+def _lines(plan: Plan) -> list[list[tuple[str, str, str]]]:
+    """Of each event its lines: speaker, text, and the phrasing's name."""
     chat = _random(plan, "chat").random() < _CHAT
     values = _values(plan)
-    lines = []
+    found = []
     for event in plan.events:
+        lines = []
         for speaker, bank in script(event, plan):
             random = _random(plan, f"{event.key}|{bank}")
             chosen = phrase(random, bank, plan.split)
@@ -53,7 +87,8 @@ def _lines(plan: Plan) -> list[tuple[str, str, str]]:
                     text = text[0].lower() + text[1:]
                     text = text[:-1] if text.endswith(".") and not text.endswith("..") else text
             lines.append((speaker, text.format_map(_own(values, event, random)), chosen.template))
-    return lines
+        found.append(lines)
+    return found
 
 
 def _closed(text: str) -> str:

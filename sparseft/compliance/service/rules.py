@@ -184,22 +184,15 @@ def n_actions(_: Transcript, values: Values) -> Finding:
 
 
 @rule("service.policy_verdict")
-def policy_verdict(_: Transcript, values: Values) -> Finding | None:
-    """Raises an alarm where a need was not met; an alarm of the model always stays."""
+def policy_verdict(_: Transcript, values: Values) -> Finding:
+    """A violation where a need was not met when the action was taken."""
     lacking = _lacking(values)
     if lacking:
         action, need = lacking[0]
         return Finding("violation", f"{action} came without {need.step} before it")
-    said = values["policy_verdict"]
-    if said == "violation":
-        reason = "the model's alarm stays, though the steps show no breach"
-        return Finding("violation", reason, review=True)
-    acted = any(step in load_book().actions for step in values["steps"])
-    if acted and said != "compliant":
+    if any(step in load_book().actions for step in values["steps"]):
         return Finding("compliant", "a sensitive action is among the steps, and lacks nothing")
-    if not acted and said != "no_sensitive_action":
-        return Finding("no_sensitive_action", "no sensitive action is among the steps")
-    return None
+    return Finding("no_sensitive_action", "no sensitive action is among the steps")
 
 
 def _lacking(values: Values) -> list[tuple[str, Need]]:

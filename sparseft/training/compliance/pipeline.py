@@ -1,11 +1,11 @@
-"""The way of one run: corpus, decoder, method, training in one or two rounds, calibration, test."""
+"""The way of one run: corpus, reader, method, training in one or two rounds, calibration, test."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,20 +19,18 @@ from sparseft.compliance.corpora import load_corpus, variants_of
 from sparseft.compliance.corpus import Corpus
 from sparseft.compliance.evaluator import Evaluator, import_rules
 from sparseft.compliance.loading import SETTINGS_FILE
-from sparseft.compliance.reading import Reading
 from sparseft.compliance.rules import check_rules
 from sparseft.compliance.scores import check_scorers, score
 from sparseft.config import ComplianceConfig, RunConfig
-from sparseft.data.answers import AnswerBatches
 from sparseft.errors import ConfigError
 from sparseft.methods import MethodContext, Prepared
-from sparseft.models import LoadedLanguageModel
 from sparseft.results import Result, config_hash, environment
 from sparseft.selection.layout import layout_of
+from sparseft.training.compliance.decoder_side import DecoderSide
+from sparseft.training.compliance.encoder_side import EncoderSide
 from sparseft.training.compliance.metrics import main_metrics
-from sparseft.training.compliance.rows import answer_batches
+from sparseft.training.compliance.side import Rows, Side
 from sparseft.training.compliance.targeting import Target, draw_variants, targets
-from sparseft.training.compliance.validation import Forced, forced_fields
 from sparseft.training.devices import device_name, resolve_device, seed_everything
 from sparseft.training.folder import RunOutcome, finished_result, run_folder, tracker_of_run
 from sparseft.training.loop import train
@@ -46,7 +44,6 @@ __all__ = ["EvaluatedRun", "execute_compliance"]
 _log = logging.getLogger(__name__)
 
 _METRIC = "field_accuracy"
-_ANSWER_SLACK = 1.25  # room for answers beyond the longest training answer
 
 
 @dataclass(frozen=True)
@@ -97,9 +94,8 @@ def execute_compliance(
     check_rules(schema)
     check_scorers(schema)
     corpus = load_corpus(config.data, schema, config.seed)
-    loaded = models.load_language(config.model, config.seed)
-    loaded.model.to(device)
-    run = _Run(config, settings, corpus, loaded, device)
+    side = _side(config, settings, corpus, device)
+    run = _Run(config, settings, corpus, side)
     prepared = run.prepare(method)
     files.write_json(folder / "config.json", mapping)
     tracker = tracker_of_run(config, folder, mapping)
@@ -147,41 +143,31 @@ def _check(config: RunConfig) -> None:
         )
 
 
+def _side(
+    config: RunConfig, settings: ComplianceConfig, corpus: Corpus, device: torch.device
+) -> Side:
+    """The kind of reader that is asked for, or that the model is made for."""
+    kind = settings.reader
+    if kind == "auto":
+        kind = "encoder" if models.is_encoder(config.model) else "decoder"
+    return (EncoderSide if kind == "encoder" else DecoderSide)(config, corpus, device)
+
+
 class _Run:
     """The loaded parts of one run."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        settings: ComplianceConfig,
-        corpus: Corpus,
-        loaded: LoadedLanguageModel,
-        device: torch.device,
+        self, config: RunConfig, settings: ComplianceConfig, corpus: Corpus, side: Side
     ) -> None:
         self.config = config
         self.settings = settings
         self.corpus = corpus
-        self.loaded = loaded
-        self.device = device
+        self.side = side
         self.schema: Schema = corpus.schema
-        self.total_parameters = sum(p.numel() for p in loaded.model.parameters())
-        answers = [self.schema.answer(example.gold) for example in corpus.train]
-        lengths = [
-            len(ids) for ids in loaded.tokenizer(answers, add_special_tokens=False)["input_ids"]
-        ]
-        room = int(_ANSWER_SLACK * max(lengths)) + 1
-        self.reading = Reading(self.schema, loaded.tokenizer, config.model.max_length, room)
-        self.train_batches = self.batches(corpus.train, seed=config.seed)
-        self.validation = self.batches(corpus.validation)
-        names = [field.name for field in self.schema.model_fields]
-        critical = self.schema.critical
-        self.critical = names.index(critical) if critical in names else None
-
-    def batches(self, examples: Sequence[Example], seed: int | None = None) -> AnswerBatches:
-        """Padded batches: those of training where there is a seed."""
-        training = self.config.training
-        size = training.eval_batch_size if seed is None else training.batch_size
-        return answer_batches(examples, self.schema, self.reading, size, seed, self.device)
+        self.total_parameters = sum(p.numel() for p in side.model.parameters())
+        self.train_batches = side.batches(corpus.train, seed=config.seed)
+        self.validation = side.batches(corpus.validation)
+        self.head_seconds = 0.0
 
     def prepare(self, method: methods.Method) -> Prepared:
         """The model made ready by the method."""
@@ -198,24 +184,30 @@ class _Run:
             loader.set_epoch(0)
             return drawn
 
+        warm = self.side.warm_up(self.train_batches)
+        self.head_seconds = 0.0 if warm is None else warm.seconds
+
+        def unseen(count: int, _: int) -> Iterator[dict[str, Tensor]]:
+            # No head was fitted to any row: to the pretrained model all of them are held out.
+            return iter(analysed(count))
+
         context = MethodContext(
             batches=analysed,
             seed=self.config.seed,
-            num_layers=len(layout_of(self.loaded.model).layers),
+            num_layers=len(layout_of(self.side.model).layers),
             options={k: v for k, v in self.config.method.items() if k not in ("name", "lr")},
-            # No head was fitted to any row: to the pretrained model all of them are held out.
-            held_out=lambda count, folds: iter(analysed(count)),
+            held_out=unseen if warm is None else warm.held_out,
         )
         seed_everything(self.config.seed)
-        prepared = method(self.loaded.model, context)
+        prepared = method(self.side.model, context)
         if prepared.refresh is not None:
             raise ConfigError(
                 "expected method.refresh=null with task=compliance, got refreshes; leave it out."
             )
         if not prepared.body:
             raise ConfigError(
-                f"expected a method that trains the backbone, got {self.config.method['name']}: a "
-                "language model has no head of its own; choose another method."
+                f"expected a method that trains the backbone, got {self.config.method['name']}: "
+                "what a reader has beside it is small; choose another method."
             )
         return prepared
 
@@ -235,8 +227,9 @@ class _Run:
         added = draw_variants(
             self.corpus.train, made[1], aims, settings.hard_negatives, self.config.seed
         )
-        rows = self.batches([*self.corpus.train, *added], seed=self.config.seed + 1)
+        rows = self.side.batches([*self.corpus.train, *added], seed=self.config.seed + 1)
         second = replace(training, epochs=extra)
+        log.shift = int(outcome.cost["steps"])
         later, more = self.round(prepared, rows, second, log)
         notes = {
             "hard_negatives": {
@@ -249,14 +242,14 @@ class _Run:
         return _both(outcome, later, seconds), _both_caches(cache, more), notes
 
     def round(
-        self, prepared: Prepared, rows: AnswerBatches, training: Any, log: MetricsLog
+        self, prepared: Prepared, rows: Rows, training: Any, log: MetricsLog
     ) -> tuple[TrainOutcome, CacheOfRun]:
         """One training, from the values as they are."""
         cache = build_for_run(prepared.model, (rows, self.validation), training)
         outcome = train(
             prepared,
             rows,
-            lambda: self.forced(self.validation, cache),
+            lambda: self.side.validate(self.validation, cache.cache),
             training,
             lr=self.config.lr * prepared.lr_factor,
             metric=_METRIC,
@@ -266,21 +259,10 @@ class _Run:
         )
         return outcome, cache
 
-    def forced(self, rows: AnswerBatches, cache: CacheOfRun | None = None) -> Forced:
-        """Field accuracy with forced answers."""
-        return forced_fields(
-            self.loaded.model,
-            rows,
-            len(self.schema.model_fields),
-            self.critical,
-            self.config.training.autocast,
-            None if cache is None else cache.cache,
-        )
-
     def aims(self) -> list[Target]:
         """What the model confuses among the hard negatives of validation examples."""
         made = variants_of(self.config.data)
-        assert made is not None and self.critical is not None
+        assert made is not None
         kinds, variants = made
         right: dict[str, list[bool]] = {}
         for kind in kinds:
@@ -290,18 +272,12 @@ class _Run:
                 for variant in variants(example, (kind,), self.config.seed)
             ]
             if rows:
-                found = self.forced(self.batches(rows)).right[:, self.critical]
-                right[kind] = [bool(each) for each in found]
+                right[kind] = self.side.judged(rows)
         return targets(kinds, right)
 
     def evaluator(self) -> tuple[Evaluator, dict[str, Any]]:
         """The trained model with rules and thresholds, calibrated on the validation examples."""
-        evaluator = Evaluator(
-            self.loaded.model.eval(),
-            self.reading,
-            fast_forward=self.settings.fast_forward,
-            batch_size=self.settings.decode_batch,
-        )
+        evaluator = Evaluator(self.side.reader())
         calibration = evaluator.calibrate(self.corpus.validation, self.settings.recall_margin)
         return evaluator, calibration
 
@@ -366,11 +342,14 @@ class _Run:
             seed=config.seed,
             metrics=metrics,
             validation=outcome.score,
-            seconds_to_best=outcome.seconds_to_best + prepared.analysis_seconds + cache.seconds,
+            seconds_to_best=outcome.seconds_to_best
+            + self.head_seconds
+            + prepared.analysis_seconds
+            + cache.seconds,
             cost={
                 **outcome.cost,
                 "analysis_seconds": prepared.analysis_seconds,
-                "head_warmup_seconds": 0.0,
+                "head_warmup_seconds": self.head_seconds,
                 "cache_seconds": cache.seconds,
                 "cache_bytes": cache.bytes,
                 "constructs_seconds": 0.0,

@@ -18,15 +18,15 @@ from sparseft.models.language import IGNORED, AnswerModel
 from sparseft.training.devices import autocast
 from sparseft.training.prefix_cache import PrefixCache, replay
 
-__all__ = ["Forced", "forced_fields"]
+__all__ = ["Fields", "forced_fields"]
 
 
-class Forced:
-    """What a pass with forced answers found.
+class Fields:
+    """Which model fields of validation rows are right.
 
     Attributes:
         right: bool [N, F], whether each field of each row is right.
-        loss: mean over the learned tokens.
+        loss: the model's mean loss.
         critical: the number of the critical field, if the model has one.
     """
 
@@ -56,7 +56,7 @@ def forced_fields(
     critical: int | None = None,
     precision: str = "off",
     cache: PrefixCache | None = None,
-) -> Forced:
+) -> Fields:
     """Predict the rows' answers in eval mode; the model's mode is put back afterwards.
 
     Args:
@@ -87,4 +87,4 @@ def forced_fields(
             tokens += len(wrong)
     finally:
         model.train(mode)
-    return Forced(np.stack([found[row] for row in sorted(found)]), total / max(tokens, 1), critical)
+    return Fields(np.stack([found[row] for row in sorted(found)]), total / max(tokens, 1), critical)

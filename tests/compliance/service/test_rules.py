@@ -218,16 +218,7 @@ def test_verdict_raises_an_alarm() -> None:
 def test_verdict_between_the_harmless_ones_follows_the_steps() -> None:
     acted = ["account", "test", "router"]
     assert _value("policy_verdict", _talk(), steps=acted) == "compliant"
-    assert _value("policy_verdict", _talk(), steps=[], policy_verdict="compliant") == (
-        "no_sensitive_action"
-    )
-    assert _say("policy_verdict", _talk(), steps=acted, policy_verdict="compliant") is None
-
-
-def test_an_alarm_that_the_steps_do_not_show_stays_with_its_reason() -> None:
-    finding = _say("policy_verdict", _talk(), steps=["account"], policy_verdict="violation")
-    assert finding is not None
-    assert finding.value == "violation" and "the steps show no breach" in finding.reason
+    assert _value("policy_verdict", _talk(), steps=[]) == "no_sensitive_action"
 
 
 @given(
@@ -235,16 +226,14 @@ def test_an_alarm_that_the_steps_do_not_show_stays_with_its_reason() -> None:
     amount=st.none() | st.floats(0, 999),
     fee=st.none() | st.floats(0, 999),
     origin=st.sampled_from(["customer", "company", "none"]),
-    verdict=st.sampled_from(["compliant", "violation", "no_sensitive_action"]),
 )
-def test_no_rule_ever_lowers_an_alarm(
-    steps: list[str], amount: float | None, fee: float | None, origin: str, verdict: str
+def test_the_verdict_is_an_alarm_exactly_where_a_need_is_not_met(
+    steps: list[str], amount: float | None, fee: float | None, origin: str
 ) -> None:
     facts: dict[str, Json] = {"steps": steps, "amount": amount, "fee": fee, "origin": origin}
-    finding = _say("policy_verdict", _talk(), policy_verdict=verdict, **facts)
-    value = verdict if finding is None else finding.value
-    lacking = load_book().missing(steps, amount, origin, fee)
-    assert (value == "violation") == (verdict == "violation" or bool(lacking))
+    finding = _say("policy_verdict", _talk(), **facts)
+    assert finding is not None
+    assert (finding.value == "violation") == bool(load_book().missing(steps, amount, origin, fee))
 
 
 @given(steps=st.lists(st.sampled_from(_STEPS), max_size=12), text=st.text(max_size=80))

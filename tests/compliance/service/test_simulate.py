@@ -64,7 +64,7 @@ def test_the_flow_does_not_give_the_verdict_away() -> None:
 def test_gold_fits_the_schema_and_answers_stay_short(split: str) -> None:
     schema = load_schema("service")
     assert len(schema.fields) == 18
-    assert len(schema.model_fields) == 12
+    assert len(schema.model_fields) == 11
     for example in simulate(200, 4, split):
         assert schema.canonical(example.gold)
         assert len(example.gold["steps"]) < 12

@@ -1,0 +1,63 @@
+"""What a model says of a transcript, before any decision and rule, and who says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sparseft.compliance.schema import Schema
+from sparseft.compliance.transcript import Evidence, Json, Transcript
+
+__all__ = ["Answer", "Hypothesis", "Reader"]
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One way to read the transcript: all of the model's fields, and its probability."""
+
+    values: Mapping[str, Json]
+    share: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said of a transcript.
+
+    Attributes:
+        values: canonical, of the model's fields.
+        shares: by field, the value's probability.
+        critical: the critical field's distribution; empty where the model does not emit that field.
+        hypotheses: other ways to read it, the likeliest among them; shares sum to at most 1.
+        evidence: places of the values; None: they are to be looked for in the text.
+        omitted_words: what the model did not read.
+        notes: figures such as model calls and tokens.
+    """
+
+    values: dict[str, Json]
+    shares: dict[str, float]
+    critical: dict[str, float] = field(default_factory=dict)
+    hypotheses: tuple[Hypothesis, ...] = ()
+    evidence: dict[str, tuple[Evidence, ...]] | None = None
+    omitted_words: int = 0
+    notes: dict[str, Json] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """A finetuned model that reads transcripts."""
+
+    @property
+    def schema(self) -> Schema:
+        """What it fills in."""
+
+    def answers(self, transcripts: Sequence[Transcript], heat: float = 1.0) -> list[Answer]:
+        """What it says of each, in order.
+
+        Args:
+            heat: divides the scores before they become probabilities, so that a reader that is
+                surer than it is right gives other hypotheses their due; one that has no other
+                hypotheses ignores it.
+        """
+
+    def settings(self) -> dict[str, Any]:
+        """All but the model, as plain data with its `reader`'s kind: what loading it needs."""
