@@ -89,7 +89,10 @@ def test_an_epoch_has_every_row_once_in_an_order_of_seed_and_epoch() -> None:
         two.set_epoch(epoch)
         own = [batch["indices"].tolist() for batch in one]
         assert own == [batch["indices"].tolist() for batch in two]
-        assert sorted(sum(own, [])) == list(range(7)) and len(own) == len(one) == 3
+        assert (
+            sorted(row for rows_of in own for row in rows_of) == list(range(7))
+            and len(own) == len(one) == 3
+        )
         orders.append(own)
     assert orders[0] != orders[1]
     assert (np.diff([batch["input_ids"].shape[1] for batch in SegmentBatches(rows, encoder, 3)])

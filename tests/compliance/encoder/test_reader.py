@@ -138,7 +138,7 @@ def test_gold_and_evidence_become_targets() -> None:
         assert targets is not None
         steps = [schema["steps"].choices[tag - 1] for tag in targets.tags["steps"]]
         assert steps == example.gold["steps"]
-        where = [numbers for numbers in targets.where["steps"]]
+        where = list(targets.where["steps"])
         assert len(where) == len(steps) and all(where)
         assert where == sorted(where)
         right = targets.right["account"]
