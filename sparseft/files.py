@@ -71,11 +71,12 @@ def write_text(path: str | os.PathLike[str], content: str) -> Path:
     return write_bytes(path, content.encode("utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> Path:
-    """`write_bytes` of indented JSON with sorted keys; NaN and infinity are refused."""
+def write_json(path: str | os.PathLike[str], content: Any, *, sort_keys: bool = True) -> Path:
+    """`write_bytes` of indented JSON, its keys sorted or in order; no NaN and no infinity."""
     return write_text(
         path,
-        json.dumps(content, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n",
+        json.dumps(content, indent=2, sort_keys=sort_keys, allow_nan=False, ensure_ascii=False)
+        + "\n",
     )
 
 

@@ -1,6 +1,6 @@
 """A reader without a model: keywords turn by turn, then the rules. The baseline of the ablation.
 
-Its keywords are those of the training split's phrasings and their inflections.
+Its keywords are those of a part of the training split's phrasings and their inflections.
 """
 
 from __future__ import annotations

