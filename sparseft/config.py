@@ -166,6 +166,9 @@ class ComplianceConfig:
     # encoder: segments are tagged, candidates pointed at; decoder: the record is written as
     # JSON; auto: by the model
     reader: Literal["auto", "encoder", "decoder"] = "auto"
+    # of an encoder: each segment in one of its own, whose neighbours the head sees; or several
+    # together, up to model.max_length tokens
+    windows: Literal["own", "shared"] = "own"
     hard_negatives: int = 0  # rows added to the training rows of the second round
     hard_negative_epochs: int = 2  # the last ones of training.epochs, with those rows
     fast_forward: bool = True

@@ -79,10 +79,16 @@ def load_evaluator(
     import_rules(rules)
     reader: Reader
     if kind == EncoderReader.kind:
-        read = models.load_segments(config, plan_of(trained).layout)
+        apart = bool(settings.get("apart", False))
+        read = models.load_segments(config, plan_of(trained, apart).layout)
         sparse.load_delta(read.model, path)
         reader = EncoderReader(
-            read.model.to(device).eval(), trained, read.tokenizer, length, batch_size=batch_size
+            read.model.to(device).eval(),
+            trained,
+            read.tokenizer,
+            length,
+            batch_size=batch_size,
+            apart=apart,
         )
     elif kind == DecoderReader.kind:
         loaded = models.load_language(config)

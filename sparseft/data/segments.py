@@ -81,15 +81,21 @@ class SegmentEncoder:
         tokenizer: a fast one with padding, and a first and last token of its own or none.
         layout: of the model's head.
         max_length: the most tokens of a window.
+        apart: every segment has a window of its own, as sentence encoders were trained.
 
     Raises:
         ConfigError: windows are too short.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, layout: SegmentLayout, max_length: int
+        self,
+        tokenizer: PreTrainedTokenizerFast,
+        layout: SegmentLayout,
+        max_length: int,
+        apart: bool = False,
     ) -> None:
         self.tokenizer = tokenizer
+        self.apart = apart
         self.layout = layout
         self.max_length = max_length
         frame: list[int] = tokenizer("")["input_ids"]
@@ -119,7 +125,9 @@ class SegmentEncoder:
         base = len(self._first)
         for ids in pieces["input_ids"]:
             ids = ids[: self.room]  # of a segment that alone is longer: its beginning
-            if len(windows[-1]) - base + len(ids) > self.room:
+            if self.apart:
+                windows.append(list(self._first))
+            elif len(windows[-1]) - base + len(ids) > self.room:
                 behind = windows[-1][base:]
                 context = behind[len(behind) - min(keep, self.room - len(ids), len(behind)) :]
                 windows.append([*self._first, *context])

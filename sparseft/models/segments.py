@@ -52,12 +52,14 @@ class SegmentLayout:
         labels: C of each set of independent values.
         choices: C of each exclusive choice.
         pointers: names of the pointers.
+        neighbours: a segment's map also sees the segment before and the one after it.
     """
 
     tags: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     choices: Mapping[str, int] = field(default_factory=dict)
     pointers: tuple[str, ...] = ()
+    neighbours: bool = False
 
     @property
     def widths(self) -> dict[str, int]:
@@ -177,7 +179,8 @@ class SegmentHead(nn.Module):
         super().__init__()
         self.layout = layout
         widths = layout.widths
-        self.segment = nn.utils.skip_init(nn.Linear, hidden_size, max(1, sum(widths.values())))
+        seen = 3 * hidden_size if layout.neighbours else hidden_size
+        self.segment = nn.utils.skip_init(nn.Linear, seen, max(1, sum(widths.values())))
         self.token = nn.utils.skip_init(nn.Linear, hidden_size, max(1, len(layout.pointers)))
         self.nothing = nn.Parameter(torch.zeros(max(1, len(layout.pointers))))
         generator = torch.Generator().manual_seed(seed)
@@ -199,7 +202,10 @@ class SegmentHead(nn.Module):
         """Scores from segments' vectors [N, H] and those of each pointer's candidates [M, H]."""
         with torch.autocast(vectors.device.type, enabled=False):
             widths = self.layout.widths
-            columns = self.segment(vectors.float()).split(list(widths.values()), dim=1)
+            vectors = vectors.float()
+            if self.layout.neighbours:
+                vectors = with_neighbours(vectors, places.owner)
+            columns = self.segment(vectors).split(list(widths.values()), dim=1)
             by_name = dict(zip(widths, columns, strict=True))
             pooled = {
                 name: pool(by_name[name], places.owner, places.texts)
@@ -307,10 +313,20 @@ class SegmentModel(TaskModel):
         if labels is None:
             outputs = self.backbone(input_ids=input_ids, attention_mask=attention_mask)
             means = mean_pooling(outputs.last_hidden_state, attention_mask)
+            if self.head.layout.neighbours:
+                means = functional.pad(means, (0, 2 * means.shape[1]))
             return TaskOutput(logits=self.head.segment(means))
         assert labels.targets is not None
         scores = self.scores(input_ids, attention_mask, labels.places)
         return TaskOutput(loss=segment_loss(scores, labels.places, labels.targets))
+
+
+def with_neighbours(vectors: Tensor, owner: Tensor) -> Tensor:
+    """[N, H] to [N, 3H]: a segment, the one before and the one after it; zero beyond the text."""
+    same = (owner[1:] == owner[:-1])[:, None].to(vectors.dtype)  # [N - 1, 1]
+    before = functional.pad(vectors[:-1] * same, (0, 0, 1, 0))
+    after = functional.pad(vectors[1:] * same, (0, 0, 0, 1))
+    return torch.cat([vectors, before, after], dim=1)
 
 
 def pool(scores: Tensor, owner: Tensor, texts: int) -> Tensor:

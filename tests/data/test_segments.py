@@ -46,6 +46,14 @@ def test_a_later_window_repeats_what_stands_before_it() -> None:
     assert _TOKENIZER.decode(second[row.segments[0][2] :]) == "a" * 10 + "b" * 30
 
 
+def test_segments_apart_have_a_window_each() -> None:
+    encoder = SegmentEncoder(_TOKENIZER, _LAYOUT, 42, apart=True)
+    row = encoder.encode(SegmentRow(("ab", "c", "ab"), {}))
+    assert len(row.windows) == 4
+    assert row.windows[1] == row.windows[3] != row.windows[2]
+    assert row.segments[:, 0].tolist() == [0, 1, 2, 3]
+
+
 def test_candidates_keep_their_characters() -> None:
     encoder = SegmentEncoder(_TOKENIZER, _LAYOUT, 64)
     row = encoder.encode(SegmentRow(("pay $5 now", "or $17"), {"amount": ((0, 4, 6), (1, 3, 6))}))

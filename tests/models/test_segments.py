@@ -19,6 +19,7 @@ from sparseft.models.segments import (
     Targets,
     pool,
     segment_loss,
+    with_neighbours,
 )
 from tests.tiny import tiny
 
@@ -127,6 +128,12 @@ def test_known_segments_of_a_label_are_raised_and_the_others_lowered() -> None:
 
 def _model() -> SegmentModel:
     return SegmentModel(tiny("bert").backbone, _LAYOUT, seed=1).eval()
+
+
+def test_a_segment_sees_the_two_beside_it_in_its_own_text() -> None:
+    vectors = torch.arange(1.0, 6.0)[:, None]
+    found = with_neighbours(vectors, torch.tensor([0, 0, 0, 1, 1]))
+    assert found.tolist() == [[1, 0, 2], [2, 1, 3], [3, 2, 0], [4, 0, 5], [5, 4, 0]]
 
 
 def test_windows_in_parts_give_the_same_vectors() -> None:

@@ -29,8 +29,11 @@ class FieldPlan:
     values: dict[str, tuple[Json, ...]]
 
 
-def plan_of(schema: Schema) -> FieldPlan:
+def plan_of(schema: Schema, neighbours: bool = False) -> FieldPlan:
     """Lists are tags, sets and booleans labels, enums and integers choices, the rest pointers.
+
+    Args:
+        neighbours: see `SegmentLayout`.
 
     Raises:
         ConfigError: a field cannot be read so; the message says what to change.
@@ -60,7 +63,7 @@ def plan_of(schema: Schema) -> FieldPlan:
             f"expected a field by: model in the schema {schema.name}, got none; nothing is learned."
         )
     choices = {name: len(own) for name, own in values.items()}
-    return FieldPlan(SegmentLayout(tags, labels, choices, tuple(pointers)), values)
+    return FieldPlan(SegmentLayout(tags, labels, choices, tuple(pointers), neighbours), values)
 
 
 def _choices(field: Field) -> Sequence[Json]:

@@ -34,6 +34,7 @@ class EncoderReader:
         tokenizer: the model's.
         max_length: tokens of a window; longer transcripts are read in several, and wholly.
         batch_size: transcripts read together.
+        apart: each segment is read on its own, and its head sees the two beside it.
 
     Raises:
         ConfigError: a field of the schema cannot be read by an encoder.
@@ -49,11 +50,12 @@ class EncoderReader:
         max_length: int,
         *,
         batch_size: int = 1,
+        apart: bool = False,
     ) -> None:
         self.model = model
         self._schema = schema
-        self.plan: FieldPlan = plan_of(schema)
-        self.encoder = SegmentEncoder(tokenizer, self.plan.layout, max_length)
+        self.plan: FieldPlan = plan_of(schema, apart)
+        self.encoder = SegmentEncoder(tokenizer, self.plan.layout, max_length, apart)
         self.batch_size = batch_size
 
     @property
@@ -63,7 +65,11 @@ class EncoderReader:
 
     def settings(self) -> dict[str, Any]:
         """What `load_evaluator` needs beside a delta."""
-        return {"reader": self.kind, "max_length": self.encoder.max_length}
+        return {
+            "reader": self.kind,
+            "max_length": self.encoder.max_length,
+            "apart": self.encoder.apart,
+        }
 
     def answers(self, transcripts: Sequence[Transcript], heat: float = 1.0) -> list[Answer]:
         """What the model says of each transcript, see `Reader`."""

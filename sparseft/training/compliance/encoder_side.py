@@ -60,10 +60,13 @@ class EncoderSide:
         self.config = config
         self.settings = config.task.compliance
         self.schema = corpus.schema
-        self.plan = plan_of(corpus.schema)
+        apart = self.settings.windows == "own"
+        self.plan = plan_of(corpus.schema, apart)
         loaded = models.load_segments(config.model, self.plan.layout, config.seed)
         self.tokenizer = loaded.tokenizer
-        self.encoder = SegmentEncoder(loaded.tokenizer, self.plan.layout, config.model.max_length)
+        self.encoder = SegmentEncoder(
+            loaded.tokenizer, self.plan.layout, config.model.max_length, apart
+        )
         self.device = device
         self._model: SegmentModel = loaded.model.to(device)
 
@@ -129,6 +132,7 @@ class EncoderSide:
             self.tokenizer,
             self.encoder.max_length,
             batch_size=self.settings.decode_batch,
+            apart=self.encoder.apart,
         )
 
     @torch.no_grad()

@@ -35,9 +35,9 @@ fields:
 """
 
 
-def _reader(schema: Schema, seed: int = 0) -> EncoderReader:
-    model = SegmentModel(tiny("bert", seed=seed).backbone, plan_of(schema).layout, seed)
-    return EncoderReader(model.eval(), schema, tiny_tokenizer(), 48, batch_size=2)
+def _reader(schema: Schema, seed: int = 0, apart: bool = False) -> EncoderReader:
+    model = SegmentModel(tiny("bert", seed=seed).backbone, plan_of(schema, apart).layout, seed)
+    return EncoderReader(model.eval(), schema, tiny_tokenizer(), 48, batch_size=2, apart=apart)
 
 
 @pytest.mark.parametrize("name", [*shipped_schemas(), "small"])
@@ -52,7 +52,7 @@ def test_any_weights_give_valid_records_of_any_transcript(name: str) -> None:
     ]
     check = jsonschema.Draft202012Validator(schema.json_schema())
     for seed in range(3):
-        records = Evaluator(_reader(schema, seed)).evaluate(odd)
+        records = Evaluator(_reader(schema, seed, apart=seed == 1)).evaluate(odd)
         assert [record.transcript_id for record in records] == [each.id for each in odd]
         for record in records:
             values = json.loads(json.dumps(record.values(), allow_nan=False))
@@ -61,8 +61,9 @@ def test_any_weights_give_valid_records_of_any_transcript(name: str) -> None:
             assert record.notes["omitted_words"] == 0
 
 
-def test_transcripts_together_are_read_as_apart() -> None:
-    reader = _reader(load_schema("service"))
+@pytest.mark.parametrize("apart", [False, True])
+def test_transcripts_together_are_read_as_one_by_one(apart: bool) -> None:
+    reader = _reader(load_schema("service"), apart=apart)
     transcripts = [example.transcript for example in simulate(3, 0, "train")]
     together = reader.answers(transcripts)
     for transcript, answer in zip(transcripts, together, strict=True):

@@ -63,7 +63,8 @@ def test_a_run_ends_with_records_scores_and_a_delta(model: Path, tmp_path: Path)
     assert len(lines) == 3
     for line in map(json.loads, lines):
         check.validate(line["values"])
-    steps = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").open()]
+    logged = (outcome.folder / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in logged]
     numbers = [each["step"] for each in steps if each["kind"] == "train"]
     assert numbers == sorted(set(numbers))
     (run,) = runs
