@@ -3,7 +3,7 @@
 #   make intent    the main job: install, then finetune the embedded model on the built-in intents
 #   make test      install with the developers' tools, then run the tests
 #
-# and `make compliance` the second one: a small decoder that fills records of conversations.
+# and `make compliance` the second one: a small encoder that fills records of conversations.
 #
 # Both use the environment in VENV, are safe to repeat, and install again only when pyproject.toml has
 # changed. Another folder or interpreter: make test VENV=/somewhere/venv PYTHON=python3.12
@@ -18,11 +18,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv intent compliance test test-all lint format docs gpu gpu-test gpu-bench clean
+.PHONY: help venv intent compliance compliance-decoder test test-all lint format docs gpu gpu-test gpu-bench clean
 
 help:
 	@echo "make intent    finetune the embedded model on the built-in intents (ARGS='method=lora' changes settings)"
-	@echo "make compliance  finetune the embedded decoder on simulated service conversations"
+	@echo "make compliance  finetune the embedded encoder on simulated service conversations"
+	@echo "make compliance-decoder  the same with the embedded decoder, which writes JSON"
 	@echo "make test      run the tests (ARGS='tests/sparse -k delta' chooses)"
 	@echo "make test-all  the slow tests, too"
 	@echo "make lint      ruff and mypy"
@@ -60,8 +61,11 @@ $(VENV)/.decoder: pyproject.toml $(VENV)/.made
 
 venv: $(VENV)/.dev
 
-compliance: $(VENV)/.decoder
+compliance: $(VENV)/.run
 	$(BIN)/python -m sparseft.run +experiment=compliance $(ARGS)
+
+compliance-decoder: $(VENV)/.decoder
+	$(BIN)/python -m sparseft.run +experiment=compliance_decoder $(ARGS)
 
 intent: $(VENV)/.run
 	$(BIN)/python -m sparseft.run +experiment=intent $(ARGS)
