@@ -12,7 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from sparseft.errors import ModelError
-from sparseft.models.task_model import TaskModel, TaskOutput
+from sparseft.models.task_model import TaskModel, TaskOutput, hidden_size_of
 
 __all__ = ["Pooling", "TextClassifier", "last_token_pooling", "mean_pooling"]
 
@@ -89,12 +89,7 @@ class TextClassifier(TaskModel):
             raise ModelError(
                 f"expected pooling 'mean' or 'last', got {pooling!r}; set model.pooling."
             )
-        hidden_size = getattr(getattr(backbone, "config", None), "hidden_size", None)
-        if not isinstance(hidden_size, int):
-            raise ModelError(
-                f"expected a transformers model whose config has a hidden_size, got "
-                f"{type(backbone).__name__}; use an encoder or a decoder for text."
-            )
+        hidden_size = hidden_size_of(backbone)
         self.backbone = backbone
         self.pooling: Pooling = pooling
         self.multi_label = multi_label

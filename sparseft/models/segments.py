@@ -24,9 +24,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from sparseft.errors import ModelError
 from sparseft.models.classifier import mean_pooling
-from sparseft.models.task_model import TaskModel, TaskOutput
+from sparseft.models.task_model import TaskModel, TaskOutput, hidden_size_of
 
 __all__ = [
     "Places",
@@ -243,12 +242,7 @@ class SegmentModel(TaskModel):
 
     def __init__(self, backbone: nn.Module, layout: SegmentLayout, seed: int = 0) -> None:
         super().__init__()
-        hidden_size = getattr(getattr(backbone, "config", None), "hidden_size", None)
-        if not isinstance(hidden_size, int):
-            raise ModelError(
-                f"expected a transformers model whose config has a hidden_size, got "
-                f"{type(backbone).__name__}; use an encoder or a decoder for text."
-            )
+        hidden_size = hidden_size_of(backbone)
         self.backbone = backbone
         self.head = SegmentHead(hidden_size, layout, seed)
 

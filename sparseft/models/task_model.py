@@ -15,7 +15,7 @@ from transformers.utils.generic import ModelOutput
 
 from sparseft.errors import ModelError
 
-__all__ = ["TaskModel", "TaskOutput", "no_input_gradients"]
+__all__ = ["TaskModel", "TaskOutput", "hidden_size_of", "no_input_gradients"]
 
 
 @dataclass
@@ -77,6 +77,21 @@ class TaskModel(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         """`activation_checkpointing_disable` by its older name."""
         self.activation_checkpointing_disable()
+
+
+def hidden_size_of(backbone: nn.Module) -> int:
+    """The width of a backbone's last layer.
+
+    Raises:
+        ModelError: its config has none.
+    """
+    hidden_size = getattr(getattr(backbone, "config", None), "hidden_size", None)
+    if not isinstance(hidden_size, int):
+        raise ModelError(
+            f"expected a transformers model whose config has a hidden_size, got "
+            f"{type(backbone).__name__}; use an encoder or a decoder for text."
+        )
+    return hidden_size
 
 
 @contextlib.contextmanager

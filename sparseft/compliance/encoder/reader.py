@@ -93,8 +93,7 @@ class EncoderReader:
         scores = self.model.head(segments, candidates, places)
         found = []
         for text, (each, row) in enumerate(zip(reads, rows, strict=True)):
-            kept = {name: [each.candidates[name][k] for k in own] for name, own in row.kept.items()}
-            seen = type(each)(each.row, each.segments, kept)
+            seen = each.with_candidates(row.kept)
             own = text_scores(scores, places, text, heat)
             answer = answer_of(seen, own, self.schema, self.plan)
             answer.notes.update(calls=1, windows=len(row.windows))

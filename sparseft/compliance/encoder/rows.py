@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sparseft.compliance.encoder.candidates import Candidate, candidates
@@ -21,6 +22,11 @@ class Read:
     row: SegmentRow
     segments: Segments
     candidates: dict[str, list[Candidate]]
+
+    def with_candidates(self, kept: Mapping[str, Sequence[int]]) -> Read:
+        """The same with some of each pointer's candidates, by their numbers."""
+        own = {name: [self.candidates[name][k] for k in numbers] for name, numbers in kept.items()}
+        return Read(self.row, self.segments, own)
 
 
 def read(transcript: Transcript, schema: Schema, plan: FieldPlan) -> Read:

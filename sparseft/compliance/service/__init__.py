@@ -21,7 +21,7 @@ from sparseft.compliance.service import rules as rules  # registers the schema's
 from sparseft.compliance.service.facts import SPLITS
 from sparseft.compliance.service.hard_negatives import KINDS, hard_negatives
 from sparseft.compliance.service.planner import draw_plan
-from sparseft.compliance.service.render import evidence, render
+from sparseft.compliance.service.render import render_with_evidence
 from sparseft.compliance.transcript import Example
 
 __all__ = ["KINDS", "SPLITS", "TEST_COUNT", "TRAIN_COUNT", "hard_negatives", "simulate"]
@@ -47,5 +47,6 @@ def simulate(count: int = TRAIN_COUNT, seed: int = 0, split: str = "train") -> l
     examples = []
     for index in range(count):
         plan = draw_plan(split, seed, index)
-        examples.append(Example(render(plan), plan.gold(), plan.tags(), plan.name, evidence(plan)))
+        transcript, shown = render_with_evidence(plan)
+        examples.append(Example(transcript, plan.gold(), plan.tags(), plan.name, shown))
     return examples

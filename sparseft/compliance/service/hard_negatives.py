@@ -13,7 +13,7 @@ from random import Random
 from sparseft.compliance.service.edits import claim, exempt, postpone, refuse, remove, unexempt
 from sparseft.compliance.service.plan import Plan
 from sparseft.compliance.service.planner import base_plan, draw_plan, parse_name
-from sparseft.compliance.service.render import evidence, render
+from sparseft.compliance.service.render import render, render_with_evidence
 from sparseft.compliance.transcript import Example
 from sparseft.errors import ConfigError, DataError
 
@@ -105,13 +105,14 @@ def hard_negatives(example: Example, kinds: Sequence[str] | None, seed: int) -> 
         if variant.events == original.events and variant.gold() == example.gold:
             continue
         variant = replace(variant, name=f"{original.name}~{kind}.{seed}")
+        transcript, shown = render_with_evidence(variant)
         found.append(
             Example(
-                render(variant),
+                transcript,
                 variant.gold(),
                 tags=(*variant.tags(), f"hard_negative:{kind}"),
                 group=example.group,
-                evidence=evidence(variant),
+                evidence=shown,
             )
         )
     return found

@@ -9,7 +9,7 @@ from sparseft.compliance.service.plan import Event, Plan
 from sparseft.compliance.service.scripts import script
 from sparseft.compliance.transcript import Evidence, Transcript, Turn
 
-__all__ = ["evidence", "render", "templates"]
+__all__ = ["render", "render_with_evidence", "templates"]
 
 _ID2_NAMES = {
     "dob": "date of birth",
@@ -26,12 +26,12 @@ def render(plan: Plan) -> Transcript:
     return Transcript(plan.name, _laid_out(plan)[0])
 
 
-def evidence(plan: Plan) -> dict[str, tuple[Evidence, ...]]:
-    """Where the conversation shows the steps, the requests, a complaint, an earlier contact.
+def render_with_evidence(plan: Plan) -> tuple[Transcript, dict[str, tuple[Evidence, ...]]]:
+    """The conversation, and where it shows steps, requests, a complaint, an earlier contact.
 
     A check is shown by the line that completes it, an action by the agent's word that it is done.
     """
-    _, places = _laid_out(plan)
+    turns, places = _laid_out(plan)
     shown: dict[str, list[Evidence]] = {"flow": [], "steps": [], "also": [], "upset": []}
     shown["repeat"] = []
     for event, lines in zip(plan.events, places, strict=True):
@@ -44,7 +44,8 @@ def evidence(plan: Plan) -> dict[str, tuple[Evidence, ...]]:
             shown["also"].append(lines[0])
         elif event.kind in ("upset", "repeat"):
             shown[event.kind].append(lines[0])
-    return {name: tuple(own) for name, own in shown.items()}
+    evidence = {name: tuple(own) for name, own in shown.items()}
+    return Transcript(plan.name, turns), evidence
 
 
 def templates(plan: Plan) -> tuple[str, ...]:

@@ -47,9 +47,7 @@ class _ExampleRows(SegmentBatches):
 
     def read_of(self, number: int) -> Read:
         """A row's transcript, with the candidates that have tokens."""
-        read, kept = self._reads[number], self._rows[number].kept
-        candidates = {name: [read.candidates[name][k] for k in own] for name, own in kept.items()}
-        return Read(read.row, read.segments, candidates)
+        return self._reads[number].with_candidates(self._rows[number].kept)
 
 
 class EncoderSide:
