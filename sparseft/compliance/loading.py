@@ -66,6 +66,7 @@ def load_evaluator(
         length, kind = int(settings["max_length"]), str(settings["reader"])
         room = int(settings.get("answer_room", 0))
         fast_forward = bool(settings.get("fast_forward", True))
+        apart = bool(settings.get("apart", False))
     except (KeyError, TypeError, AttributeError) as error:
         raise DeltaError(
             f"expected the settings of a compliance run in {path}, got: {error!r}; the files are "
@@ -79,7 +80,6 @@ def load_evaluator(
     import_rules(rules)
     reader: Reader
     if kind == EncoderReader.kind:
-        apart = bool(settings.get("apart", False))
         read = models.load_segments(config, plan_of(trained, apart).layout)
         sparse.load_delta(read.model, path)
         reader = EncoderReader(

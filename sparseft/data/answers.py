@@ -5,14 +5,14 @@ Legend: B rows of a batch, T tokens of its longest row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from sparseft.data.order import bucketed, longest_first
+from sparseft.data.bucketed import BucketedBatches
 from sparseft.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class AnswerRow:
     parts: tuple[tuple[int, int], ...]
 
 
-class AnswerBatches:
+class AnswerBatches(BucketedBatches):
     """Batches of prompt and answer, bucketed by length, in an order that can be resumed.
 
     Prompt and answer are tokenised apart, as decoding does, and followed by the end token. A batch
@@ -73,45 +73,17 @@ class AnswerBatches:
         for name, value in (("batch_size", batch_size), ("max_length", max_length)):
             if value < 1:
                 raise ConfigError(f"expected {name} of 1 or more, got {value}; change it.")
-        self.batch_size = batch_size
         self.max_length = max_length
-        self.device = torch.device(device)
-        self.epoch = 0
-        self._seed = seed
         self._pad: int = int(tokenizer.pad_token_id or 0)
         self._rows = [_encoded(row, tokenizer) for row in rows]
-        self.lengths = np.array([len(ids) for ids, _ in self._rows], dtype=np.int64)
+        lengths = np.array([len(ids) for ids, _ in self._rows], dtype=np.int64)
+        super().__init__(lengths, batch_size, seed, device)
         if len(self.lengths) and self.lengths.max() > max_length:
             worst = int(self.lengths.argmax())
             raise DataError(
                 f"expected rows of at most {max_length} tokens, got {self.lengths[worst]} in row "
                 f"{worst}; set a larger model.max_length, or shorten the texts before."
             )
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are."""
-        return len(self._rows)
-
-    def __len__(self) -> int:
-        """The number of batches of an epoch."""
-        return -(-self.rows // self.batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        return self.batches()
-
-    def batches(self, start: int = 0) -> Iterator[dict[str, torch.Tensor]]:
-        """The batches of the chosen epoch from number `start` on."""
-        if self._seed is None:
-            order = longest_first(self.lengths, self.batch_size)
-        else:
-            order = bucketed(self.lengths, self.batch_size, self._seed, self.epoch)
-        for rows in order[start:]:
-            yield self.collate(rows)
 
     def collate(self, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """The batch of the rows at the positions `rows`, int64 [B]."""

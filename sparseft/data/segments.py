@@ -8,14 +8,14 @@ Legend: B texts of a batch, R its windows, L tokens of the longest, N segments, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from sparseft.data.order import bucketed, longest_first
+from sparseft.data.bucketed import BucketedBatches
 from sparseft.errors import ConfigError
 from sparseft.models.segments import Places, SegmentLabels, SegmentLayout, Tagged, Targets
 
@@ -245,7 +245,7 @@ class SegmentEncoder:
         return Targets(tags, labels, shown, complete, choices, right, absent)
 
 
-class SegmentBatches:
+class SegmentBatches(BucketedBatches):
     """Batches of rows with targets, bucketed by length, in an order that can be resumed.
 
     Args:
@@ -271,37 +271,9 @@ class SegmentBatches:
         if batch_size < 1:
             raise ConfigError(f"expected batch_size of 1 or more, got {batch_size}; change it.")
         self.encoder = encoder
-        self.batch_size = batch_size
-        self.device = torch.device(device)
-        self.epoch = 0
-        self._seed = seed
         self._rows = [encoder.encode(row) for row in rows]
-        self.lengths = np.array([sum(map(len, row.windows)) for row in self._rows], dtype=np.int64)
-
-    @property
-    def rows(self) -> int:
-        """How many texts there are."""
-        return len(self._rows)
-
-    def __len__(self) -> int:
-        """The number of batches of an epoch."""
-        return -(-self.rows // self.batch_size)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self.batches()
-
-    def batches(self, start: int = 0) -> Iterator[dict[str, Any]]:
-        """The batches of the chosen epoch from number `start` on."""
-        if self._seed is None:
-            order = longest_first(self.lengths, self.batch_size)
-        else:
-            order = bucketed(self.lengths, self.batch_size, self._seed, self.epoch)
-        for rows in order[start:]:
-            yield self.collate(rows)
+        lengths = [sum(map(len, row.windows)) for row in self._rows]
+        super().__init__(np.array(lengths, dtype=np.int64), batch_size, seed, device)
 
     def collate(self, rows: np.ndarray) -> dict[str, Any]:
         """The batch of the rows at the positions `rows`, int64 [B], with `indices`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -12,12 +11,12 @@ import pytest
 from sparseft.compliance import load_schema
 from sparseft.compliance.encoder import EncoderReader
 from sparseft.compliance.loading import load_evaluator
-from sparseft.config import RunConfig
 from sparseft.errors import ConfigError
 from sparseft.results import load_result
 from sparseft.training.compliance import execute_compliance
 from sparseft.training.compliance.pipeline import EvaluatedRun
 from tests.tiny import save_tiny_model
+from tests.training.compliance.small import small_config
 
 
 @pytest.fixture(scope="module")
@@ -25,34 +24,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("encoder"))
 
 
-def _config(model: Path, output: Path, method: str = "sparse", **compliance: Any) -> RunConfig:
-    options: dict[str, Any] = {"density": 0.3, "batches": 2} if method == "sparse" else {}
-    return RunConfig.from_mapping(
-        {
-            "experiment": "test",
-            "output": str(output),
-            "device": "cpu",
-            "model": {"name": "tiny", "source": "path", "id": str(model), "max_length": 48},
-            "data": {"name": "service", "kind": "simulator", "rows": 15, "test_rows": 3},
-            "method": {"name": method, "lr": 3e-3, **options},
-            "training": {
-                "epochs": 2,
-                "batch_size": 4,
-                "eval_batch_size": 4,
-                "head_warmup_steps": 5,
-                "prefix_cache": "memory",
-                "measure_flops": False,
-                "progress": "off",
-            },
-            "task": {"name": "compliance", "compliance": compliance},
-            "tracking": {"wandb": "off"},
-        }
-    )
-
-
 def test_a_run_ends_with_records_scores_and_a_delta(model: Path, tmp_path: Path) -> None:
     runs: list[EvaluatedRun] = []
-    config = _config(model, tmp_path, hard_negatives=4, hard_negative_epochs=1)
+    config = small_config(model, tmp_path, hard_negatives=4, hard_negative_epochs=1)
     outcome = execute_compliance(config, runs.append)
     result = load_result(outcome.folder / "result.json")
     assert result.metrics["valid"] == 1.0
@@ -81,13 +55,13 @@ def test_a_run_ends_with_records_scores_and_a_delta(model: Path, tmp_path: Path)
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_other_methods_train_the_same_reader(model: Path, tmp_path: Path, method: str) -> None:
     runs: list[EvaluatedRun] = []
-    execute_compliance(_config(model, tmp_path, method=method, owner="model"), runs.append)
+    execute_compliance(small_config(model, tmp_path, method=method, owner="model"), runs.append)
     for record in runs[0].records:
         assert {entry.source for entry in record.fields.values()} == {"model"}
 
 
 def test_a_decoder_is_not_asked_of_an_encoder(model: Path, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="expected"):
-        execute_compliance(_config(model, tmp_path, reader="decoder"))
+        execute_compliance(small_config(model, tmp_path, reader="decoder"))
     with pytest.raises(ConfigError, match=r"task\.compliance\.reader"):
-        _config(model, tmp_path, reader="oracle")
+        small_config(model, tmp_path, reader="oracle")
