@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sparseft.compliance.schema import Schema
-from sparseft.compliance.transcript import Evidence, Json, Transcript
+from sparseft.compliance.transcript import Evidence, Example, Json, Transcript
 
 __all__ = ["Answer", "Hypothesis", "Reader"]
 
@@ -44,19 +44,37 @@ class Answer:
 
 
 class Reader(Protocol):
-    """A finetuned model that reads transcripts."""
+    """A finetuned model that reads transcripts.
+
+    Reading is in two parts, so that what the model computes can be looked at several times: `scan`
+    takes the time, and `answers` makes values and probabilities of what was scanned.
+    """
 
     @property
     def schema(self) -> Schema:
         """What it fills in."""
 
-    def answers(self, transcripts: Sequence[Transcript], heat: float = 1.0) -> list[Answer]:
-        """What it says of each, in order.
+    def scan(self, transcripts: Sequence[Transcript]) -> list[Any]:
+        """What the model computes of each, in order; of use to `answers` and `fit` alone."""
+
+    def answers(self, scans: Sequence[Any], heat: float = 1.0) -> list[Answer]:
+        """What it says of each scanned transcript.
 
         Args:
             heat: divides the scores before they become probabilities, so that a reader that is
                 surer than it is right gives other hypotheses their due; one that has no other
                 hypotheses ignores it.
+        """
+
+    def fit(
+        self, train: Sequence[Example], validation: Sequence[Example], scans: Sequence[Any]
+    ) -> None:
+        """Fit how answers are read out of scans; the model's values stay.
+
+        Args:
+            train: examples that the model was trained on.
+            validation: examples that it was not trained on.
+            scans: of the validation examples.
         """
 
     def settings(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sparseft.compliance.decoding import (
 )
 from sparseft.compliance.reading import Prompt, Reading
 from sparseft.compliance.schema import Schema
-from sparseft.compliance.transcript import Json, Transcript
+from sparseft.compliance.transcript import Example, Json, Transcript
 from sparseft.models import AnswerModel
 
 __all__ = ["DecoderReader"]
@@ -66,8 +66,17 @@ class DecoderReader:
         """The tokenizer's, as grammars see it."""
         return Vocabulary(self.reading.tokenizer, self.model.vocabulary_size)
 
-    def answers(self, transcripts: Sequence[Transcript], heat: float = 1.0) -> list[Answer]:
-        """What the model says of each transcript, under its grammar; `heat` changes nothing."""
+    def answers(self, scans: Sequence[Answer], heat: float = 1.0) -> list[Answer]:
+        """The scans: what was written stands, and `heat` changes nothing."""
+        return list(scans)
+
+    def fit(
+        self, train: Sequence[Example], validation: Sequence[Example], scans: Sequence[Answer]
+    ) -> None:
+        """Nothing: see `Reader`."""
+
+    def scan(self, transcripts: Sequence[Transcript]) -> list[Answer]:
+        """What the model says of each transcript, under its grammar."""
         prompts = [self.reading.prompt(transcript) for transcript in transcripts]
         # Rows of like length waste the fewest columns.
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place].text))

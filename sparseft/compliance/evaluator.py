@@ -24,13 +24,8 @@ from sparseft.errors import ConfigError
 __all__ = ["FORMAT", "Evaluator", "import_rules"]
 
 FORMAT = "sparseft.compliance.2"
-_HEATS = (
-    1.0,
-    1.5,
-    2.0,
-    3.0,
-    4.0,
-)  # the one under which validation's verdicts are likeliest is taken
+# The one under which validation's verdicts are likeliest is taken.
+_HEATS = (1.0, 1.5, 2.0, 3.0, 4.0)
 _LEAST = 0.002  # a probability that a handful of hypotheses cannot tell from 0
 _SHIPPED = (
     "sparseft.compliance.abcd",
@@ -95,7 +90,7 @@ class Evaluator:
     def evaluate(self, transcripts: Sequence[Transcript]) -> list[Record]:
         """One record per transcript, in order; each follows the schema's JSON Schema."""
         started = time.perf_counter()
-        answers = self.reader.answers(transcripts, self.decision.heat)
+        answers = self.reader.answers(self.reader.scan(transcripts), self.decision.heat)
         records = [
             self._record(transcript, answer)
             for transcript, answer in zip(transcripts, answers, strict=True)
@@ -106,17 +101,23 @@ class Evaluator:
             for record in records
         ]
 
-    def calibrate(self, examples: Sequence[Example], margin: float) -> dict[str, Any]:
-        """Fit temperatures and thresholds to examples that were not trained on; returns facts.
+    def calibrate(
+        self, train: Sequence[Example], examples: Sequence[Example], margin: float
+    ) -> dict[str, Any]:
+        """Fit the reading-out, temperatures and thresholds; returns facts.
 
         Args:
+            train: what the reader was trained on.
+            examples: what it was not trained on: all thresholds come from these.
             margin: see `sparseft.compliance.decision.alarm_threshold`.
         """
         transcripts = [example.transcript for example in examples]
         name, schema = self.schema.critical, self.schema
+        scans = self.reader.scan(transcripts)
+        self.reader.fit(train, examples, scans)
         tried = []
         for heat in _HEATS:
-            answers = self.reader.answers(transcripts, heat)
+            answers = self.reader.answers(scans, heat)
             chances = [self._chances(t, a) for t, a in zip(transcripts, answers, strict=True)]
             fits = 0.0
             if name is not None and all(chances):

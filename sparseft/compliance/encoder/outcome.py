@@ -1,21 +1,24 @@
 """From the scores of a reader of segments to values, how sure they are, and where they stand.
 
 Lists are read as connectionist temporal classification does: tags in order, the same tag of
-neighbouring segments once. Fields are independent given the text, so other ways to read it are
-drawn field by field; what differs between the draws is what the model is unsure of.
+neighbouring segments once, under the list's `Chain`. Fields are independent given the text, so
+other ways to read it are drawn field by field; what differs between the draws is what the model is
+unsure of.
 
 Legend: n segments of one text, K tags, m candidates, C values, D draws.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from sparseft.compliance.answer import Answer, Hypothesis
+from sparseft.compliance.encoder.chain import Chain
 from sparseft.compliance.encoder.plan import FieldPlan
 from sparseft.compliance.encoder.rows import Read
 from sparseft.compliance.fields import Field
@@ -31,14 +34,14 @@ _SURE = 0.999  # of a likeliest value: others are not drawn
 
 @dataclass(frozen=True)
 class TextScores:
-    """One text's probabilities, of segments without the summary.
+    """One text's scores in float64, of segments without the summary.
 
     Attributes:
-        tags: by list [n, K + 1].
-        labels: by name [C].
-        choices: by name [C].
-        pointers: by name [m + 1], the last of no candidate.
-        segments: by label and choice the segments' scores [n, C].
+        tags: by list log-probabilities [n, K + 1]; -inf where a tag cannot be.
+        labels: by name logits [C].
+        choices: by name logits [C].
+        pointers: by name logits [m + 1], the last of no candidate.
+        segments: by label and choice the segments' logits [n, C].
     """
 
     tags: dict[str, np.ndarray]
@@ -58,22 +61,42 @@ class _Field:
     draw: Callable[[np.random.Generator, int], list[Json]] | None
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What all fields of one text are made of."""
+
+    read: Read
+    scores: TextScores
+    plan: FieldPlan
+    chains: Mapping[str, Chain]
+    heat: float
+
+
 def answer_of(
-    read: Read, scores: TextScores, schema: Schema, plan: FieldPlan, draws: int = _DRAWS
+    read: Read,
+    scores: TextScores,
+    schema: Schema,
+    plan: FieldPlan,
+    *,
+    chains: Mapping[str, Chain] | None = None,
+    heat: float = 1.0,
+    draws: int = _DRAWS,
 ) -> Answer:
     """Likeliest values and other ways to read a transcript; the same scores give the same draws.
 
     Args:
+        chains: of lists by name; a list without one is read segment by segment.
+        heat: divides all scores but those of lists with a chain, which has its own.
         draws: D; 0 leaves out the other ways.
     """
+    source = _Source(read, scores, plan, chains or {}, heat)
     fields = {
-        field.name: _FORMS[_form(field.name, plan)](field, read, scores, plan)
-        for field in schema.model_fields
+        field.name: _FORMS[_form(field.name, plan)](field, source) for field in schema.model_fields
     }
     values = {name: entry.value for name, entry in fields.items()}
     critical: dict[str, float] = {}
     if schema.critical in plan.values:
-        own = scores.choices[schema.critical]
+        own = _softmax(scores.choices[schema.critical] / heat)
         critical = {
             str(value): float(p) for value, p in zip(plan.values[schema.critical], own, strict=True)
         }
@@ -113,23 +136,22 @@ def _hypotheses(
     return tuple(Hypothesis(kept[key], count / draws) for key, count in counts.most_common())
 
 
-def _list(field: Field, read: Read, scores: TextScores, _: FieldPlan) -> _Field:
-    chances = scores.tags[field.name]  # [n, K + 1]
-    most = field.max_items or len(chances)
-    best = chances.argmax(axis=1) if len(chances) else np.zeros(0, dtype=int)
-    starts = _starts(best)[:most]
-    value = [field.choices[best[k] - 1] for k in starts]
-    places = tuple(_whole(read, best, k) for k in starts)
-    share = float(np.prod(chances.max(axis=1))) if len(chances) else 1.0
-    unsure = np.flatnonzero(chances.max(axis=1) < _SURE) if len(chances) else np.zeros(0, int)
+def _list(field: Field, source: _Source) -> _Field:
+    scores = source.scores.tags[field.name]  # [n, K + 1]
+    most = field.max_items or len(scores)
+    chain = source.chains.get(field.name) or Chain.independent(len(field.choices), source.heat)
+    best = chain.path(scores)
+    starts = _starts(best)
+    places = tuple(_whole(source.read, best, k) for k in starts[:most])
+    share = math.exp(chain.log_likelihood(scores, [int(best[k]) for k in starts]))
 
     def draw(random: np.random.Generator, count: int) -> list[Json]:
-        tags = np.tile(best, (count, 1))
-        for k in unsure:
-            tags[:, k] = random.choice(chances.shape[1], size=count, p=_exact(chances[k]))
-        return [[field.choices[row[k] - 1] for k in _starts(row)[:most]] for row in tags]
+        return [value_of(row) for row in chain.draws(scores, random, count)]
 
-    return _Field(value, share, places, draw if len(unsure) else None)
+    def value_of(tags: np.ndarray) -> Json:
+        return [field.choices[tags[k] - 1] for k in _starts(tags)[:most]]
+
+    return _Field(value_of(best), share, places, None if share > _SURE else draw)
 
 
 def _starts(tags: np.ndarray) -> list[int]:
@@ -151,11 +173,11 @@ def _whole(read: Read, tags: np.ndarray, start: int) -> Evidence:
     return Evidence(stretches[start].turn, stretches[start].start, stretches[last].end)
 
 
-def _labels(field: Field, read: Read, scores: TextScores, _: FieldPlan) -> _Field:
-    chances = scores.labels[field.name]  # [C]
+def _labels(field: Field, source: _Source) -> _Field:
+    chances = 1 / (1 + np.exp(-source.scores.labels[field.name] / source.heat))  # [C]
     share = float(np.prod(np.maximum(chances, 1 - chances)))
     sure = bool((np.maximum(chances, 1 - chances) > _SURE).all())
-    own = scores.segments[field.name]  # [n, C]
+    own = source.scores.segments[field.name]  # [n, C]
 
     def value_of(holds: np.ndarray) -> Json:
         if field.kind == "boolean":
@@ -173,28 +195,30 @@ def _labels(field: Field, read: Read, scores: TextScores, _: FieldPlan) -> _Fiel
     shown = (
         range(len(chances)) if field.kind == "boolean" else map(field.choices.index, value or ())
     )
-    places = [_top(read, own[:, k]) for k in shown if value] if len(own) else []
+    places = [_top(source.read, own[:, k]) for k in shown if value] if len(own) else []
     return _Field(value, share, tuple(places), None if sure else draw)
 
 
-def _choice(field: Field, read: Read, scores: TextScores, plan: FieldPlan) -> _Field:
-    chances, values = scores.choices[field.name], plan.values[field.name]
+def _choice(field: Field, source: _Source) -> _Field:
+    chances = _softmax(source.scores.choices[field.name] / source.heat)
+    values = source.plan.values[field.name]
     best = int(chances.argmax())
-    own = scores.segments[field.name]
+    own = source.scores.segments[field.name]
 
     def draw(random: np.random.Generator, count: int) -> list[Json]:
-        return [values[k] for k in random.choice(len(values), size=count, p=_exact(chances))]
+        return [values[k] for k in random.choice(len(values), size=count, p=chances)]
 
     share = float(chances[best])
     places: tuple[Evidence, ...] = ()
     # "none" is shown by no stretch.
     if len(own) and values[best] not in (None, False, "none"):
-        places = (_top(read, own[:, best]),)
+        places = (_top(source.read, own[:, best]),)
     return _Field(values[best], share, places, None if share > _SURE else draw)
 
 
-def _pointer(field: Field, read: Read, scores: TextScores, _: FieldPlan) -> _Field:
-    chances, found = scores.pointers[field.name], read.candidates[field.name]
+def _pointer(field: Field, source: _Source) -> _Field:
+    chances = _softmax(source.scores.pointers[field.name] / source.heat)
+    found = source.read.candidates[field.name]
     values: list[Json] = list(dict.fromkeys(each.value for each in found))
     if field.nullable or not values:
         # An amount that may not be null and stands nowhere: the least one, and never sure.
@@ -218,7 +242,7 @@ def _pointer(field: Field, read: Read, scores: TextScores, _: FieldPlan) -> _Fie
     places = tuple(place for place, p in own if p >= least)
 
     def draw(random: np.random.Generator, count: int) -> list[Json]:
-        return [values[k] for k in random.choice(len(values), size=count, p=_exact(shares))]
+        return [values[k] for k in random.choice(len(values), size=count, p=shares)]
 
     return _Field(values[best], share, places, None if share > _SURE else draw)
 
@@ -227,13 +251,13 @@ def _top(read: Read, scores: np.ndarray) -> Evidence:
     return read.segments.stretches[int(scores.argmax())]
 
 
-def _exact(chances: np.ndarray) -> np.ndarray:
-    """Probabilities that sum to 1 in float64, as numpy wants them."""
-    exact = np.asarray(chances, dtype=np.float64)
-    return exact / exact.sum()
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    powers = np.exp(scores - scores.max())
+    found: np.ndarray = powers / powers.sum()
+    return found
 
 
-_Form = Callable[[Field, Read, TextScores, FieldPlan], _Field]
+_Form = Callable[[Field, _Source], _Field]
 _FORMS: dict[str, _Form] = {
     "tags": _list,
     "labels": _labels,

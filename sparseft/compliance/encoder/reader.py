@@ -5,24 +5,36 @@ What it says is a record by construction: there is no text that could fail to pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from sparseft.compliance.answer import Answer
+from sparseft.compliance.encoder.chain import Chain, fit_chain, learn_chain
 from sparseft.compliance.encoder.outcome import TextScores, answer_of
 from sparseft.compliance.encoder.plan import FieldPlan, plan_of
-from sparseft.compliance.encoder.rows import read
+from sparseft.compliance.encoder.rows import Read, read
+from sparseft.compliance.fields import Field
 from sparseft.compliance.schema import Schema
-from sparseft.compliance.transcript import Transcript
+from sparseft.compliance.transcript import Example, Transcript
 from sparseft.data.segments import SegmentEncoder
 from sparseft.models.segments import Places, SegmentModel, SegmentScores
 
-__all__ = ["EncoderReader", "text_scores"]
+__all__ = ["EncoderReader", "Scan", "text_scores"]
 
 _TOKENS = 8192  # of one call of the model; a longer transcript goes in alone
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A transcript as it was read, its scores, and in how many windows."""
+
+    read: Read
+    scores: TextScores
+    windows: int
 
 
 class EncoderReader:
@@ -35,6 +47,7 @@ class EncoderReader:
         max_length: tokens of a window; longer transcripts are read in several, and wholly.
         batch_size: transcripts read together.
         apart: each segment is read on its own, and its head sees the two beside it.
+        chains: of lists by name, see `fit`; without them each segment is read for itself.
 
     Raises:
         ConfigError: a field of the schema cannot be read by an encoder.
@@ -51,12 +64,14 @@ class EncoderReader:
         *,
         batch_size: int = 1,
         apart: bool = False,
+        chains: Mapping[str, Chain] | None = None,
     ) -> None:
         self.model = model
         self._schema = schema
         self.plan: FieldPlan = plan_of(schema, apart)
         self.encoder = SegmentEncoder(tokenizer, self.plan.layout, max_length, apart)
         self.batch_size = batch_size
+        self.chains = dict(chains or {})
 
     @property
     def schema(self) -> Schema:
@@ -69,17 +84,48 @@ class EncoderReader:
             "reader": self.kind,
             "max_length": self.encoder.max_length,
             "apart": self.encoder.apart,
+            "chains": {name: chain.to_json() for name, chain in self.chains.items()},
         }
 
-    def answers(self, transcripts: Sequence[Transcript], heat: float = 1.0) -> list[Answer]:
-        """What the model says of each transcript, see `Reader`."""
-        found: list[Answer] = []
+    def scan(self, transcripts: Sequence[Transcript]) -> list[Scan]:
+        """Every score of each transcript, see `Reader`."""
+        found: list[Scan] = []
         for start in range(0, len(transcripts), self.batch_size):
-            found.extend(self._batch(transcripts[start : start + self.batch_size], heat))
+            found.extend(self._batch(transcripts[start : start + self.batch_size]))
         return found
 
+    def answers(self, scans: Sequence[Scan], heat: float = 1.0) -> list[Answer]:
+        """What the model says of each scanned transcript, see `Reader`."""
+        found = []
+        for each in scans:
+            answer = answer_of(
+                each.read, each.scores, self.schema, self.plan, chains=self.chains, heat=heat
+            )
+            answer.notes.update(calls=1, windows=each.windows)
+            found.append(answer)
+        return found
+
+    def fit(
+        self, train: Sequence[Example], validation: Sequence[Example], scans: Sequence[Scan]
+    ) -> None:
+        """Learn which item of a list follows which, and how much of that to believe."""
+        for name in self.plan.layout.tags:
+            field = self.schema[name]
+
+            def items(example: Example, field: Field = field) -> list[int]:
+                return [
+                    field.choices.index(v) + 1 for v in field.canonical(example.gold[field.name])
+                ]
+
+            seen = [
+                (each.scores.tags[name], items(example))
+                for example, each in zip(validation, scans, strict=True)
+            ]
+            learned = learn_chain([items(example) for example in train], len(field.choices))
+            self.chains[name] = fit_chain(learned, seen)
+
     @torch.no_grad()
-    def _batch(self, transcripts: Sequence[Transcript], heat: float) -> list[Answer]:
+    def _batch(self, transcripts: Sequence[Transcript]) -> list[Scan]:
         reads = [read(transcript, self.schema, self.plan) for transcript in transcripts]
         rows = [self.encoder.encode(each.row) for each in reads]
         device = self.model.head.nothing.device
@@ -91,19 +137,18 @@ class EncoderReader:
             batch["input_ids"], batch["attention_mask"], places, windows
         )
         scores = self.model.head(segments, candidates, places)
-        found = []
-        for text, (each, row) in enumerate(zip(reads, rows, strict=True)):
-            seen = each.with_candidates(row.kept)
-            own = text_scores(scores, places, text, heat)
-            answer = answer_of(seen, own, self.schema, self.plan)
-            answer.notes.update(calls=1, windows=len(row.windows))
-            found.append(answer)
-        return found
+        return [
+            Scan(
+                each.with_candidates(row.kept), text_scores(scores, places, text), len(row.windows)
+            )
+            for text, (each, row) in enumerate(zip(reads, rows, strict=True))
+        ]
 
 
-def text_scores(scores: SegmentScores, places: Places, text: int, heat: float = 1.0) -> TextScores:
-    """The probabilities of one text of a batch, of scores divided by `heat`."""
+def text_scores(scores: SegmentScores, places: Places, text: int) -> TextScores:
+    """The scores of one text of a batch."""
     own = (places.owner == text).nonzero()[1:, 0]  # without the summary
+    silent = (~places.shows[own]).cpu().numpy()
 
     def array(values: torch.Tensor) -> np.ndarray:
         result: np.ndarray = values.double().cpu().numpy()
@@ -112,20 +157,16 @@ def text_scores(scores: SegmentScores, places: Places, text: int, heat: float = 
     pointers = {}
     for name, each in scores.pointers.items():
         mine = each[places.owners[name] == text]
-        pointers[name] = array(
-            (torch.cat([mine, scores.nothing[name][None]]) / heat).softmax(dim=0)
-        )
+        pointers[name] = array(torch.cat([mine, scores.nothing[name][None]]))
     tags = {}
     for name, each in scores.tags.items():
-        chances = (each[own] / heat).softmax(dim=1)
-        silent = ~places.shows[own]
-        chances[silent] = 0.0
-        chances[silent, 0] = 1.0
-        tags[name] = array(chances)
+        tags[name] = array(each[own])
+        tags[name][silent] = -np.inf
+        tags[name][silent, 0] = 0.0
     return TextScores(
         tags,
-        {name: array((each[text] / heat).sigmoid()) for name, each in scores.labels.items()},
-        {name: array((each[text] / heat).softmax(dim=0)) for name, each in scores.choices.items()},
+        {name: array(each[text]) for name, each in scores.labels.items()},
+        {name: array(each[text]) for name, each in scores.choices.items()},
         pointers,
         {name: array(each[own]) for name, each in scores.segments.items()},
     )

@@ -153,7 +153,7 @@ class EncoderSide:
                 loss = float(segment_loss(scores, labels.places, labels.targets))
                 for text, number in enumerate(numbers.tolist()):
                     own = text_scores(scores, labels.places, text)
-                    answer = answer_of(rows.read_of(number), own, self.schema, self.plan, 0)
+                    answer = answer_of(rows.read_of(number), own, self.schema, self.plan, draws=0)
                     found.append((number, answer.values, loss / rows.rows))
         finally:
             self.model.train(mode)

@@ -279,7 +279,9 @@ class _Run:
     def evaluator(self) -> tuple[Evaluator, dict[str, Any]]:
         """The trained model with rules and thresholds, calibrated on the validation examples."""
         evaluator = Evaluator(self.side.reader())
-        calibration = evaluator.calibrate(self.corpus.validation, self.settings.recall_margin)
+        calibration = evaluator.calibrate(
+            self.corpus.train, self.corpus.validation, self.settings.recall_margin
+        )
         return evaluator, calibration
 
     def records(self, evaluator: Evaluator) -> tuple[list[Record], list[float]]:

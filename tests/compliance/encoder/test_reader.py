@@ -65,23 +65,32 @@ def test_any_weights_give_valid_records_of_any_transcript(name: str) -> None:
 def test_transcripts_together_are_read_as_one_by_one(apart: bool) -> None:
     reader = _reader(load_schema("service"), apart=apart)
     transcripts = [example.transcript for example in simulate(3, 0, "train")]
-    together = reader.answers(transcripts)
+    together = reader.answers(reader.scan(transcripts))
     for transcript, answer in zip(transcripts, together, strict=True):
-        (alone,) = reader.answers([transcript])
+        (alone,) = reader.answers(reader.scan([transcript]))
         assert alone.values == answer.values and alone.evidence == answer.evidence
+
+
+def _log(chances: object) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(np.array(chances))
+
+
+def _logit(chances: list[float]) -> np.ndarray:
+    return _log(chances) - _log([1 - each for each in chances])
 
 
 def _scores(read_of: object, tags: list[list[float]]) -> TextScores:
     count = len(tags)
     return TextScores(
-        tags={"steps": np.array(tags).reshape(count, 3)},
-        labels={"also": np.array([0.9, 0.6, 0.8]), "angry": np.array([0.2])},
+        tags={"steps": _log(tags).reshape(count, 3)},
+        labels={"also": _logit([0.9, 0.6, 0.8]), "angry": _logit([0.2])},
         choices={
-            "sure": np.array([0.1, 0.2, 0.7]),
-            "count": np.array([0.0, 0.0, 1.0, 0.0]),
-            "bad": np.array([0.4, 0.6]),
+            "sure": _log([0.1, 0.2, 0.7]),
+            "count": _log([0.0, 0.0, 1.0, 0.0]),
+            "bad": _log([0.4, 0.6]),
         },
-        pointers={"paid": np.array([0.3, 0.25, 0.25, 0.2]), "code": np.array([1.0])},
+        pointers={"paid": _log([0.3, 0.25, 0.25, 0.2]), "code": _log([1.0])},
         segments={
             name: np.zeros((count, width))
             for name, width in (("also", 3), ("angry", 1), ("sure", 3), ("count", 4), ("bad", 2))
@@ -101,7 +110,7 @@ def test_scores_become_values_shares_and_places() -> None:
         "steps": ["ask", "pay"], "also": ["x", "z"], "angry": False, "sure": None, "count": 2,
         "paid": 5.0, "code": None, "bad": "no_bad",
     }  # fmt: skip
-    assert answer.shares["steps"] == pytest.approx(0.9 * 0.8 * 0.6)
+    assert answer.shares["steps"] == pytest.approx((1 - 0.1 * 0.2) * 0.6)
     assert answer.shares["paid"] == pytest.approx(0.5 / 0.8)
     assert answer.critical == pytest.approx({"yes_bad": 0.4, "no_bad": 0.6})
     assert answer.evidence is not None
@@ -125,7 +134,7 @@ def test_every_hypothesis_is_a_record(rows: list[tuple[float, ...]], more: int) 
     tags = [list(np.array(row) / sum(row)) for row in rows]
     scores = _scores(got, tags)
     count = len(got.candidates["paid"])
-    scores.pointers["paid"] = np.full(count + 1, 1 / (count + 1))
+    scores.pointers["paid"] = np.zeros(count + 1)
     for way in answer_of(got, scores, schema, plan_of(schema)).hypotheses:
         assert schema.canonical(way.values) == way.values
 
