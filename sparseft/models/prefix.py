@@ -117,13 +117,15 @@ class FrozenPrefix:
 
         def stored(*args: Any, **kwargs: Any) -> Tensor:
             ids = kwargs.get("input_ids", args[0] if args else None)
-            expected = states.shape[:-1]  # [B, L] or [B]
+            part = getattr(self._model, "part", None)
+            given = states if part is None else states[part[0], : part[1]]
+            expected = given.shape[:-1]  # [B, L] or [B]
             if isinstance(ids, Tensor) and ids.shape[: len(expected)] != expected:
                 raise ModelError(
                     f"expected the batch whose states are stored, of shape {list(expected)}, got "
                     f"token ids of shape {list(ids.shape)}; call the model with that batch alone."
                 )
-            return states
+            return given
 
         stand_ins: list[_StandIn] = [(self._embeddings, "forward", stored)]
         stand_ins += [(layer, "forward", _passed) for layer in self._layers[: self.layers]]

@@ -17,7 +17,7 @@ them, M candidates of one pointer, K tags of one list, C values.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _HEAD_STD = 0.02
+_ALIKE, _NARROWER = 16, 0.75  # windows of a group at least, and its width before another begins
 _SELDOM = -4.0  # first bias of a tag or label: most segments show nothing
 _TAG_SHARE = 0.5  # of a list's loss, which is a sum over segments, beside the others'
 
@@ -247,52 +248,57 @@ class SegmentModel(TaskModel):
         self.head = SegmentHead(hidden_size, layout, seed)
 
     def vectors(
-        self, input_ids: Tensor, attention_mask: Tensor, places: Places
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        places: Places,
+        most_tokens: int | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Segments' vectors [N, H] and by pointer the candidates' [M, H], in fp32.
 
+        Windows of like length go through the backbone together, so that little is padding; without
+        a graph, equal windows go once.
+
         Args:
-            input_ids: [R, L].
+            input_ids: [R, L], padded on the right.
             attention_mask: [R, L], 1 at real tokens.
+            most_tokens: of one call of the backbone, with padding; None: any number.
         """
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        hidden = hidden.float()
-        # Means over spans are differences of one running sum.
-        sums = functional.pad(hidden.cumsum(dim=1), (0, 0, 1, 0))  # [R, L + 1, H]
-        segments = _means(sums, places.segments)
-        return segments, {name: _means(sums, spans) for name, spans in places.candidates.items()}
+        spans = {"": places.segments, **places.candidates}
+        if self.whole_batches:
+            every = torch.arange(len(input_ids), device=input_ids.device)
+            groups = [(every, input_ids.shape[1])]
+            group_of, place_of = torch.zeros_like(every), every
+        else:
+            groups, (group_of, place_of) = _groups(input_ids, attention_mask, most_tokens)
+        found: dict[str, list[Tensor]] = {name: [] for name in spans}
+        order: dict[str, list[Tensor]] = {name: [] for name in spans}
+        for number, (rows, width) in enumerate(groups):
+            self.part = rows, width
+            try:
+                hidden = self.backbone(
+                    input_ids=input_ids[rows, :width], attention_mask=attention_mask[rows, :width]
+                ).last_hidden_state.float()
+            finally:
+                self.part = None
+            # Means over spans are differences of one running sum.
+            sums = functional.pad(hidden.cumsum(dim=1), (0, 0, 1, 0))  # [rows, width + 1, H]
+            for name, own in spans.items():
+                inside = (group_of[own[:, 0]] == number).nonzero()[:, 0]
+                window, start, end = own[inside].unbind(dim=1)
+                window = place_of[window]
+                means = (sums[window, end] - sums[window, start]) / (end - start)[:, None]
+                found[name].append(means)
+                order[name].append(inside)
+        whole = {
+            name: torch.cat(parts)[torch.cat(order[name]).argsort()]
+            for name, parts in found.items()
+        }
+        return whole.pop(""), whole
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor, places: Places) -> SegmentScores:
         """What the model says of a batch of windows."""
         return self.head(*self.vectors(input_ids, attention_mask, places), places)
-
-    def vectors_of_parts(
-        self, input_ids: Tensor, attention_mask: Tensor, places: Places, windows: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `vectors`, with at most `windows` windows in the backbone at a time."""
-        spans = {"": places.segments, **places.candidates}
-        found: dict[str, Tensor] = {}
-        for start in range(0, len(input_ids), windows):
-            stop = start + windows
-            inside = {
-                name: ((own[:, 0] >= start) & (own[:, 0] < stop)).nonzero()[:, 0]
-                for name, own in spans.items()
-            }
-            shift = torch.tensor([start, 0, 0], device=input_ids.device)
-            part = Places(
-                places.texts,
-                spans[""][inside[""]] - shift,
-                places.owner,
-                places.shows,
-                {name: spans[name][inside[name]] - shift for name in places.candidates},
-                places.owners,
-            )
-            segments, more = self.vectors(input_ids[start:stop], attention_mask[start:stop], part)
-            for name, vectors in {"": segments, **more}.items():
-                if name not in found:
-                    found[name] = vectors.new_zeros((len(spans[name]), vectors.shape[1]))
-                found[name][inside[name]] = vectors
-        return found.pop(""), found
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: SegmentLabels | None = None
@@ -336,10 +342,8 @@ def segment_loss(scores: SegmentScores, places: Places, targets: Targets) -> Ten
     """The sum over fields of the mean loss over texts, a scalar."""
     parts: list[Tensor] = []
     for name, tagged in targets.tags.items():
-        total = sum(
-            (_tag_loss(scores.tags[name], text, places, each) for text, each in enumerate(tagged)),
-            start=scores.tags[name].new_zeros(()),
-        )
+        total = _located_loss(scores.tags[name], places, tagged)
+        total = total + _sequence_loss(scores.tags[name], places, tagged)
         parts.append(_TAG_SHARE * total / places.texts)
     for name, truth in targets.labels.items():
         parts.append(_label_loss(scores, name, places, targets, truth))
@@ -350,37 +354,76 @@ def segment_loss(scores: SegmentScores, places: Places, targets: Targets) -> Ten
     return torch.stack(parts).sum()
 
 
-def _means(sums: Tensor, spans: Tensor) -> Tensor:
-    window, start, end = spans.unbind(dim=1)
-    return (sums[window, end] - sums[window, start]) / (end - start)[:, None]
+def _groups(
+    input_ids: Tensor, attention_mask: Tensor, most_tokens: int | None
+) -> tuple[list[tuple[Tensor, int]], tuple[Tensor, Tensor]]:
+    """Windows of like length: rows and width of each group; of each window, group and place."""
+    device = input_ids.device
+    if torch.is_grad_enabled():
+        same = first = torch.arange(len(input_ids), device=device)
+    else:
+        _, same = torch.unique(input_ids, dim=0, return_inverse=True)
+        first = torch.full((int(same.max()) + 1,), len(input_ids), device=device)
+        rows = torch.arange(len(input_ids), device=device)
+        first = first.scatter_reduce(0, same, rows, "amin")
+    lengths, by_length = attention_mask[first].sum(dim=1).sort(descending=True, stable=True)
+    groups: list[tuple[Tensor, int]] = []
+    group_of, place_of = (torch.empty(len(first), dtype=torch.long, device=device) for _ in "ab")
+    start, widths = 0, lengths.tolist()
+    for stop in range(1, len(widths) + 1):
+        width, count = max(1, widths[start]), stop - start
+        full = most_tokens is not None and width * (count + 1) > most_tokens
+        short = stop < len(widths) and count >= _ALIKE and widths[stop] < _NARROWER * width
+        if stop == len(widths) or full or short:
+            own = by_length[start:stop]
+            group_of[own] = len(groups)
+            place_of[own] = torch.arange(count, device=device)
+            groups.append((first[own], width))
+            start = stop
+    return groups, (group_of[same], place_of[same])
 
 
-def _tag_loss(tags: Tensor, text: int, places: Places, truth: Tagged) -> Tensor:
-    """Negative log-likelihood of one text's list."""
-    own = ((places.owner == text) & places.shows).nonzero()[:, 0]
-    if truth.where is None:
-        return _sequence_loss(tags[own], truth.items)
-    # Each item is shown by exactly one of its segments, and everything else shows nothing.
-    total = -tags[own, 0].sum()
-    for item, where in zip(truth.items, truth.where, strict=True):
-        if where:
-            at = tags[list(where)]
-            total = total - (at[:, item] - at[:, 0]).logsumexp(dim=0)
+def _located_loss(tags: Tensor, places: Places, truths: Sequence[Tagged]) -> Tensor:
+    """Negative log-likelihood of the lists whose items' segments are known, summed.
+
+    Each item is shown by exactly one of its segments, and everything else shows nothing.
+    """
+    located = torch.tensor([t.where is not None for t in truths], device=tags.device)
+    total = -tags[:, 0][places.shows & located[places.owner]].sum()
+    segments: list[int] = []
+    columns: list[int] = []
+    numbers: list[int] = []
+    items = 0
+    for truth in truths:
+        for item, where in zip(truth.items, truth.where or (), strict=False):
+            if where:
+                segments.extend(where)
+                columns.extend([item] * len(where))
+                numbers.extend([items] * len(where))
+                items += 1
+    if items:
+        at, number = (torch.tensor(each, device=tags.device) for each in (segments, numbers))
+        gain = tags[at, torch.tensor(columns, device=tags.device)] - tags[at, 0]
+        total = total - pool(gain[:, None], number, items).sum()
     return total
 
 
-def _sequence_loss(tags: Tensor, items: tuple[int, ...]) -> Tensor:
-    if not len(tags):
-        return tags.sum()
-    loss = functional.ctc_loss(
-        tags[:, None],
-        torch.tensor([items], dtype=torch.long, device=tags.device),
-        torch.tensor([len(tags)]),
-        torch.tensor([len(items)]),
+def _sequence_loss(tags: Tensor, places: Places, truths: Sequence[Tagged]) -> Tensor:
+    """Connectionist temporal classification of the lists whose items' segments are not known."""
+    texts = [text for text, truth in enumerate(truths) if truth.where is None]
+    rows = [tags[(places.owner == text) & places.shows] for text in texts]
+    # A text without a segment says nothing, and has no loss.
+    kept = [(row, truths[text].items) for text, row in zip(texts, rows, strict=True) if len(row)]
+    if not kept:
+        return tags.new_zeros(())
+    return functional.ctc_loss(
+        nn.utils.rnn.pad_sequence([row for row, _ in kept]),
+        torch.tensor([item for _, items in kept for item in items], device=tags.device),
+        torch.tensor([len(row) for row, _ in kept]),
+        torch.tensor([len(items) for _, items in kept]),
         reduction="sum",
         zero_infinity=True,
     )
-    return loss
 
 
 def _label_loss(

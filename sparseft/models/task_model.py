@@ -15,7 +15,13 @@ from transformers.utils.generic import ModelOutput
 
 from sparseft.errors import ModelError
 
-__all__ = ["TaskModel", "TaskOutput", "hidden_size_of", "no_input_gradients"]
+__all__ = [
+    "TaskModel",
+    "TaskOutput",
+    "hidden_size_of",
+    "in_whole_batches",
+    "no_input_gradients",
+]
 
 
 @dataclass
@@ -31,10 +37,17 @@ class TaskModel(nn.Module):
 
     Called as `model(input_ids, attention_mask, labels=None)` it gives a `TaskOutput`. Parameter
     names are `backbone.…` and `head.…`.
+
+    Attributes:
+        part: rows int64 [b] and width of the part of the batch that the backbone is given now; None
+            where it is given all of it.
+        whole_batches: the backbone is given nothing but whole batches, see `in_whole_batches`.
     """
 
     backbone: nn.Module
     head: nn.Module
+    part: tuple[Tensor, int] | None = None
+    whole_batches: bool = False
 
     def activation_checkpointing_enable(
         self, activation_checkpointing_kwargs: Mapping[str, Any] | None = None, **options: Any
@@ -77,6 +90,16 @@ class TaskModel(nn.Module):
     def gradient_checkpointing_disable(self) -> None:
         """`activation_checkpointing_disable` by its older name."""
         self.activation_checkpointing_disable()
+
+
+@contextlib.contextmanager
+def in_whole_batches(model: TaskModel) -> Iterator[None]:
+    """Within the block each forward calls the backbone once, as an analysis of tokens needs it."""
+    before, model.whole_batches = model.whole_batches, True
+    try:
+        yield
+    finally:
+        model.whole_batches = before
 
 
 def hidden_size_of(backbone: nn.Module) -> int:

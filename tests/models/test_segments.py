@@ -142,7 +142,7 @@ def test_windows_in_parts_give_the_same_vectors() -> None:
     places = _places([0, 0, 0, 1, 1, 2], candidates=[0, 2])
     mask = torch.ones_like(ids)
     whole, more = model.vectors(ids, mask, places)
-    parts, others = model.vectors_of_parts(ids, mask, places, 2)
+    parts, others = model.vectors(ids, mask, places, most_tokens=8)
     torch.testing.assert_close(whole, parts)
     torch.testing.assert_close(more["amount"], others["amount"])
 

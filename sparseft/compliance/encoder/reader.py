@@ -25,7 +25,7 @@ from sparseft.models.segments import Places, SegmentModel, SegmentScores
 
 __all__ = ["EncoderReader", "Scan", "text_scores"]
 
-_TOKENS = 8192  # of one call of the model; a longer transcript goes in alone
+_TOKENS = 8192  # of one call of the model
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,8 @@ class EncoderReader:
         batch = self.encoder.collate(rows, device)
         places: Places = batch["labels"].places
         # A window is read on its own, so a very long transcript takes time, not memory.
-        windows = max(1, _TOKENS // batch["input_ids"].shape[1])
-        segments, candidates = self.model.vectors_of_parts(
-            batch["input_ids"], batch["attention_mask"], places, windows
+        segments, candidates = self.model.vectors(
+            batch["input_ids"], batch["attention_mask"], places, _TOKENS
         )
         scores = self.model.head(segments, candidates, places)
         return [

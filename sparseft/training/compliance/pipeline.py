@@ -24,6 +24,7 @@ from sparseft.compliance.scores import check_scorers, score
 from sparseft.config import ComplianceConfig, RunConfig
 from sparseft.errors import ConfigError
 from sparseft.methods import MethodContext, Prepared
+from sparseft.models.task_model import in_whole_batches
 from sparseft.results import Result, config_hash, environment
 from sparseft.selection.layout import layout_of
 from sparseft.training.compliance.decoder_side import DecoderSide
@@ -200,7 +201,8 @@ class _Run:
             held_out=unseen if warm is None else warm.held_out,
         )
         seed_everything(self.config.seed)
-        prepared = method(self.side.model, context)
+        with in_whole_batches(self.side.model):
+            prepared = method(self.side.model, context)
         if prepared.refresh is not None:
             raise ConfigError(
                 "expected method.refresh=null with task=compliance, got refreshes; leave it out."

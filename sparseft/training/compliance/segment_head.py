@@ -24,7 +24,7 @@ from sparseft.training.held_out import folds_of
 
 __all__ = ["warm_up_segments"]
 
-_WINDOWS = 16  # of one call of the frozen backbone
+_TEXTS, _TOKENS = 256, 8192  # looked at together, and of one call of the frozen backbone
 
 
 def warm_up_segments(
@@ -87,13 +87,14 @@ class _Features:
         model.eval()
         try:
             with torch.no_grad():
-                for start in range(0, rows.rows, rows.batch_size):
-                    numbers = np.arange(start, min(start + rows.batch_size, rows.rows))
+                # Many at once: what is said twice goes through the backbone once.
+                for start in range(0, rows.rows, _TEXTS):
+                    numbers = np.arange(start, min(start + _TEXTS, rows.rows))
                     batch = rows.collate(numbers)
                     places = batch["labels"].places
                     with autocast(precision, rows.device):
-                        segments, candidates = model.vectors_of_parts(
-                            batch["input_ids"], batch["attention_mask"], places, _WINDOWS
+                        segments, candidates = model.vectors(
+                            batch["input_ids"], batch["attention_mask"], places, _TOKENS
                         )
                     for text in range(len(numbers)):
                         more = {n: v[places.owners[n] == text] for n, v in candidates.items()}

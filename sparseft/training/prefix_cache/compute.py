@@ -26,11 +26,10 @@ _HIDE_BAR = {"auto": None, "on": False, "off": True}  # None: shown on a termina
 
 @dataclass(frozen=True)
 class Part:
-    """A batch that brings new texts, on the CPU."""
+    """The new texts of a batch, on the CPU."""
 
     input_ids: np.ndarray  # int32 [B, T]
     mask: np.ndarray  # bool [B, T]
-    new: np.ndarray  # bool [B]
     rows: Rows
 
     def ids(self, device: torch.device) -> Tensor:
@@ -39,7 +38,7 @@ class Part:
 
 
 def read_parts(batches: Iterable[Mapping[str, Tensor]], index: TextIndex) -> list[Part]:
-    """The batches that bring new texts, which the index gets.
+    """The new texts of the batches, which the index gets.
 
     Raises:
         DataError: no texts, or a broken attention mask.
@@ -49,8 +48,9 @@ def read_parts(batches: Iterable[Mapping[str, Tensor]], index: TextIndex) -> lis
         rows = read_rows(batch["input_ids"], batch["attention_mask"])
         new = index.add(rows)
         if new.any():
-            ids = batch["input_ids"].cpu().numpy().astype(np.int32)
-            parts.append(Part(ids, batch["attention_mask"].cpu().numpy() != 0, new, rows))
+            ids = batch["input_ids"].cpu().numpy().astype(np.int32)[new]
+            mask = batch["attention_mask"].cpu().numpy()[new] != 0
+            parts.append(Part(ids, mask, rows.of(new)))
     if not parts:
         raise DataError("expected texts for the prefix cache, got no batch; check the data.")
     return parts
@@ -62,9 +62,8 @@ def compute(
     """The states [n, H] of each part's new texts, in the order of the index."""
     for part in tqdm(parts, desc="prefix cache", disable=_HIDE_BAR[progress], leave=False):
         mask = torch.from_numpy(part.mask).to(device)
-        new = torch.from_numpy(part.new).to(device)
         states = prefix.states(part.ids(device), mask.to(torch.int64))  # [B, T, H] or [B, H]
-        yield states[new] if prefix.whole else states[mask & new[:, None]]
+        yield states if prefix.whole else states[mask]
 
 
 def key_of(

@@ -32,6 +32,11 @@ class Rows:
     first: np.ndarray
     width: int
 
+    def of(self, chosen: np.ndarray) -> Rows:
+        """Some of the texts, bool [B]."""
+        names = [name for name, kept in zip(self.names, chosen.tolist(), strict=True) if kept]
+        return Rows(names, self.lengths[chosen], self.first[chosen], self.width)
+
     @property
     def padded_left(self) -> np.ndarray:
         """bool [B]: padding stands before the text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,9 @@ from sparseft.training.devices import autocast
 from sparseft.training.prefix_cache.cache import PrefixCache
 
 __all__ = ["CacheOfRun", "build_for_run"]
+
+# Of a batch, less than which is padding enough to split it, and the texts of a part.
+_FILLED, _PART = 0.75, 32
 
 _log = logging.getLogger(__name__)
 
@@ -87,8 +90,22 @@ def build_for_run(
     return CacheOfRun(cache, time.perf_counter() - started, {"prefix_cache": notes})
 
 
-def _by_length(loader: PaddedRows, batch_size: int) -> Iterator[dict[str, Tensor]]:
+def _by_length(loader: PaddedRows, batch_size: int) -> Iterator[Mapping[str, Tensor]]:
     """All rows from the longest to the shortest, whatever order the loader has for training."""
     rows = np.argsort(-loader.lengths, kind="stable")
     for start in range(0, len(rows), batch_size):
-        yield loader.collate(rows[start : start + batch_size])
+        yield from _evenly(loader.collate(rows[start : start + batch_size]))
+
+
+def _evenly(batch: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """A batch, or parts of like length where much of it is padding.
+
+    A loader's row may be several texts, such as the windows of a transcript.
+    """
+    mask = batch["attention_mask"]  # [B, T]
+    if float(mask.sum()) > _FILLED * mask.numel():
+        yield batch
+        return
+    for part in mask.sum(dim=1).argsort(descending=True, stable=True).split(_PART):
+        used = mask[part].any(dim=0)
+        yield {name: batch[name][part][:, used] for name in ("input_ids", "attention_mask")}
