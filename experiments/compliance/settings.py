@@ -31,7 +31,8 @@ class Arm:
     data: tuple[str, ...] = ("service", "abcd")
 
 
-_NO_PAIRS = ("task.compliance.hard_negatives=0",)
+# A second round of two epochs with as many variants as a quarter of the examples.
+_PAIRS = ("task.compliance.hard_negatives=55", "task.compliance.hard_negative_epochs=2")
 
 ARMS = (
     Arm("sparse", ("method=sparse",), "sparse"),
@@ -39,8 +40,8 @@ ARMS = (
     Arm("full", ("method=full",), "full"),
     Arm("sparse, model only", ("method=sparse", "task.compliance.owner=model"), "sparse"),
     Arm(
-        "sparse, no hard negatives",
-        ("method=sparse", *_NO_PAIRS),
+        "sparse, hard negatives",
+        ("method=sparse", *_PAIRS),
         "sparse",
         ("service",),
     ),
@@ -52,6 +53,5 @@ DATA: dict[str, tuple[str, ...]] = {
         "data=abcd",
         "task.compliance.schema=abcd",
         "data.test_rows=300",
-        *_NO_PAIRS,
     ),
 }

@@ -57,14 +57,8 @@ class Reader(Protocol):
     def scan(self, transcripts: Sequence[Transcript]) -> list[Any]:
         """What the model computes of each, in order; of use to `answers` and `fit` alone."""
 
-    def answers(self, scans: Sequence[Any], heat: float = 1.0) -> list[Answer]:
-        """What it says of each scanned transcript.
-
-        Args:
-            heat: divides the scores before they become probabilities, so that a reader that is
-                surer than it is right gives other hypotheses their due; one that has no other
-                hypotheses ignores it.
-        """
+    def answers(self, scans: Sequence[Any]) -> list[Answer]:
+        """What it says of each scanned transcript."""
 
     def fit(
         self, train: Sequence[Example], validation: Sequence[Example], scans: Sequence[Any]

@@ -42,14 +42,12 @@ class Decision:
         alarm: the critical field is an alarm where the probability of its alarm values is at least
             this; None: the likeliest value counts.
         review: a critical value of a lower confidence is marked for review.
-        heat: what a reader's scores are divided by, see `sparseft.compliance.answer.Reader`.
         facts: what validation showed, for the record.
     """
 
     temperatures: Mapping[str, float] = field(default_factory=dict)
     alarm: float | None = None
     review: float = 0.0
-    heat: float = 1.0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def confidence(self, name: str, share: float) -> float:
@@ -71,7 +69,6 @@ class Decision:
             "temperatures": dict(self.temperatures),
             "alarm": self.alarm,
             "review": self.review,
-            "heat": self.heat,
             "facts": dict(self.facts),
         }
 
@@ -87,7 +84,6 @@ class Decision:
                 {str(name): float(t) for name, t in content["temperatures"].items()},
                 None if content["alarm"] is None else float(content["alarm"]),
                 float(content["review"]),
-                float(content["heat"]),
                 dict(content["facts"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -139,7 +135,6 @@ def fit_decision(
     seen: Sequence[Seen],
     critical: Sequence[tuple[Mapping[str, float], str]],
     margin: float,
-    heat: float = 1.0,
 ) -> Decision:
     """Temperatures and thresholds from validation.
 
@@ -148,7 +143,6 @@ def fit_decision(
         critical: of every example the critical field's probabilities, and its true value; empty
             where the model has no critical field.
         margin: see `alarm_threshold`.
-        heat: at which all of these probabilities were taken.
     """
     everything = temperature([each.share for each in seen], [each.right for each in seen])
     temperatures = {}
@@ -160,7 +154,7 @@ def fit_decision(
             fitted = temperature([each.share for each in own], [each.right for each in own])
         temperatures[name] = round(fitted, 6)
     if not critical:
-        return Decision(temperatures, heat=heat)
+        return Decision(temperatures)
     chances = [sum(found[name] for name in schema.alarm) for found, _ in critical]
     alarms = [p for p, (_, true) in zip(chances, critical, strict=True) if true in schema.alarm]
     others = [p for p, (_, true) in zip(chances, critical, strict=True) if true not in schema.alarm]
@@ -176,7 +170,7 @@ def fit_decision(
         "miss_bound": 1.0 if not alarms else 1.0 - 0.05 ** (1.0 / len(alarms)),
     }
     review = _review(schema, critical, threshold)
-    return Decision(temperatures, threshold, review, heat, facts)
+    return Decision(temperatures, threshold, review, facts)
 
 
 def _review(

@@ -66,8 +66,8 @@ class DecoderReader:
         """The tokenizer's, as grammars see it."""
         return Vocabulary(self.reading.tokenizer, self.model.vocabulary_size)
 
-    def answers(self, scans: Sequence[Answer], heat: float = 1.0) -> list[Answer]:
-        """The scans: what was written stands, and `heat` changes nothing."""
+    def answers(self, scans: Sequence[Answer]) -> list[Answer]:
+        """The scans: what was written stands."""
         return list(scans)
 
     def fit(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import math
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,9 +23,6 @@ from sparseft.errors import ConfigError
 __all__ = ["FORMAT", "Evaluator", "import_rules"]
 
 FORMAT = "sparseft.compliance.2"
-# The one under which validation's verdicts are likeliest is taken.
-_HEATS = (1.0, 1.5, 2.0, 3.0, 4.0)
-_LEAST = 0.002  # a probability that a handful of hypotheses cannot tell from 0
 _SHIPPED = (
     "sparseft.compliance.abcd",
     "sparseft.compliance.appointments",
@@ -90,7 +86,7 @@ class Evaluator:
     def evaluate(self, transcripts: Sequence[Transcript]) -> list[Record]:
         """One record per transcript, in order; each follows the schema's JSON Schema."""
         started = time.perf_counter()
-        answers = self.reader.answers(self.reader.scan(transcripts), self.decision.heat)
+        answers = self.reader.answers(self.reader.scan(transcripts))
         records = [
             self._record(transcript, answer)
             for transcript, answer in zip(transcripts, answers, strict=True)
@@ -115,21 +111,8 @@ class Evaluator:
         name, schema = self.schema.critical, self.schema
         scans = self.reader.scan(transcripts)
         self.reader.fit(train, examples, scans)
-        tried = []
-        for heat in _HEATS:
-            answers = self.reader.answers(scans, heat)
-            chances = [self._chances(t, a) for t, a in zip(transcripts, answers, strict=True)]
-            fits = 0.0
-            if name is not None and all(chances):
-                golds = [str(example.gold[name]) for example in examples]
-                fits = sum(
-                    math.log(max(found[gold], _LEAST))
-                    for found, gold in zip(chances, golds, strict=True)
-                )
-            tried.append((fits, -heat, answers, chances))
-            if not any(len(answer.hypotheses) > 1 for answer in answers):
-                break
-        _, cold, answers, chances = max(tried, key=lambda each: each[:2])
+        answers = self.reader.answers(scans)
+        chances = [self._chances(t, a) for t, a in zip(transcripts, answers, strict=True)]
         seen, critical = [], []
         for example, answer, found in zip(examples, answers, chances, strict=True):
             for field in schema.model_fields:
@@ -139,7 +122,7 @@ class Evaluator:
             if found:
                 assert name is not None
                 critical.append((found, str(example.gold[name])))
-        self.decision = fit_decision(schema, seen, critical, margin, -cold)
+        self.decision = fit_decision(schema, seen, critical, margin)
         return self.decision.to_json()
 
     def _chances(self, transcript: Transcript, answer: Answer) -> dict[str, float]:

@@ -39,6 +39,8 @@ class Field:
         minimum, maximum: of amount and integer, inclusive.
         decimals: of amount.
         max_items: of set and list.
+        given: of list: a model field of few values that the list depends on; the two are read
+            together.
         by: "model" or "rule": who says the value first.
         rule: name of the rule that gives it, or that may replace the model's.
         scorer: name of its scorer; "auto" is the kind's own.
@@ -56,6 +58,7 @@ class Field:
     maximum: float | None = None
     decimals: int = 2
     max_items: int | None = None
+    given: str | None = None
     by: str = "model"
     rule: str | None = None
     scorer: str = "auto"

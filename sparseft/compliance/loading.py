@@ -9,7 +9,7 @@ from sparseft import files, models, sparse
 from sparseft.compliance.answer import Reader
 from sparseft.compliance.decision import Decision
 from sparseft.compliance.decoder import DecoderReader
-from sparseft.compliance.encoder import Chain, EncoderReader, plan_of
+from sparseft.compliance.encoder import Chains, EncoderReader, plan_of
 from sparseft.compliance.evaluator import FORMAT, Evaluator, import_rules
 from sparseft.compliance.reading import Reading
 from sparseft.compliance.schema import load_schema, schema_of
@@ -67,7 +67,8 @@ def load_evaluator(
         room = int(settings.get("answer_room", 0))
         fast_forward = bool(settings.get("fast_forward", True))
         apart = bool(settings.get("apart", False))
-        chains = {n: Chain.from_json(each) for n, each in settings.get("chains", {}).items()}
+        heats = {n: float(each) for n, each in settings.get("heats", {}).items()}
+        chains = {n: Chains.from_json(each) for n, each in settings.get("chains", {}).items()}
     except (KeyError, TypeError, AttributeError) as error:
         raise DeltaError(
             f"expected the settings of a compliance run in {path}, got: {error!r}; the files are "
@@ -91,6 +92,7 @@ def load_evaluator(
             batch_size=batch_size,
             apart=apart,
             chains=chains,
+            heats=heats,
         )
     elif kind == DecoderReader.kind:
         loaded = models.load_language(config)

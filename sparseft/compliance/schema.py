@@ -49,7 +49,7 @@ _OPTIONS = {
     "boolean": (),
     "enum": ("values",),
     "set": ("values", "max_items"),
-    "list": ("values", "max_items"),
+    "list": ("values", "max_items", "given"),
     "pattern": ("pattern", "copied", "case"),
     "amount": ("minimum", "maximum", "decimals"),
     "integer": ("minimum", "maximum"),
@@ -315,6 +315,8 @@ class _Reader:
         fields = tuple(self._field(str(key), entry) for key, entry in declared.items())
         if not any(field.by == "model" for field in fields):
             self._fail("at least one field with by: model", "none")
+        for field in fields:
+            self._given(field, fields)
         critical, alarm = self._critical(content.get("critical"), fields)
         instruction = " ".join(content.get("instruction", "").split())
         return Schema(name, fields, instruction, content.get("title", ""), critical, alarm)
@@ -365,6 +367,7 @@ class _Reader:
             "maximum": (int, float),
             "decimals": (int,),
             "max_items": (int,),
+            "given": (str,),
         }
         for key, types in kinds.items():
             value = options.get(key)
@@ -399,6 +402,14 @@ class _Reader:
             self._fail(f"{name} with copied: true to be nullable", "nullable: false")
         if field.pattern is not None:
             self._pattern(field)
+
+    def _given(self, field: Field, fields: Sequence[Field]) -> None:
+        kinds = {each.name: each.kind for each in fields if each.by == "model"}
+        if field.given is not None and kinds.get(field.given) not in ("enum", "integer"):
+            self._fail(f"{field.name}.given to be an enum or integer by: model", field.given)
+        others = [each.name for each in fields if each.given and each.given == field.given]
+        if field.given is not None and len(others) > 1:
+            self._fail(f"one list that is given {field.given}", " and ".join(others))
 
     def _pattern(self, field: Field) -> None:
         assert field.pattern is not None

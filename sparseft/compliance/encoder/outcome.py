@@ -10,25 +10,26 @@ Legend: n segments of one text, K tags, m candidates, C values, D draws.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 import numpy as np
 
 from sparseft.compliance.answer import Answer, Hypothesis
-from sparseft.compliance.encoder.chain import Chain
+from sparseft.compliance.encoder.chains import Chains
 from sparseft.compliance.encoder.plan import FieldPlan
 from sparseft.compliance.encoder.rows import Read
 from sparseft.compliance.fields import Field
 from sparseft.compliance.schema import Schema
 from sparseft.compliance.transcript import Evidence, Json
 
-__all__ = ["TextScores", "answer_of"]
+__all__ = ["TextScores", "answer_of", "sigmoid", "softmax"]
 
 _DRAWS = 128
 _LEAST_PLACE = 0.25  # of the likeliest place of a value
+_TINY = 1e-9
 _SURE = 0.999  # of a likeliest value: others are not drawn
 
 
@@ -51,14 +52,20 @@ class TextScores:
     segments: dict[str, np.ndarray]
 
 
+_Draw = Callable[[np.random.Generator, int], dict[str, list[Json]]]
+
+
 @dataclass(frozen=True)
 class _Field:
-    """A field's value, its probability, its places, and how to draw another value."""
+    """A field's value, its probability, its places, and how to draw other values.
+
+    The draws are of this field, and of one that is read together with it.
+    """
 
     value: Json
     share: float
     places: tuple[Evidence, ...]
-    draw: Callable[[np.random.Generator, int], list[Json]] | None
+    draw: _Draw | None
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,14 @@ class _Source:
     read: Read
     scores: TextScores
     plan: FieldPlan
-    chains: Mapping[str, Chain]
-    heat: float
+    chains: Mapping[str, Chains]
+    heats: Mapping[str, float]
+    posteriors: dict[str, np.ndarray] = dataclass_field(default_factory=dict)
+
+    def heated(self, scores: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+        """A field's scores, divided by its heat."""
+        found: np.ndarray = scores[name] / self.heats.get(name, 1.0)
+        return found
 
 
 def answer_of(
@@ -78,25 +91,26 @@ def answer_of(
     schema: Schema,
     plan: FieldPlan,
     *,
-    chains: Mapping[str, Chain] | None = None,
-    heat: float = 1.0,
+    chains: Mapping[str, Chains] | None = None,
+    heats: Mapping[str, float] | None = None,
     draws: int = _DRAWS,
 ) -> Answer:
     """Likeliest values and other ways to read a transcript; the same scores give the same draws.
 
     Args:
         chains: of lists by name; a list without one is read segment by segment.
-        heat: divides all scores but those of lists with a chain, which has its own.
+        heats: by field, what its scores are divided by, 1 without; a chain has its own.
         draws: D; 0 leaves out the other ways.
     """
-    source = _Source(read, scores, plan, chains or {}, heat)
-    fields = {
-        field.name: _FORMS[_form(field.name, plan)](field, source) for field in schema.model_fields
-    }
+    source = _Source(read, scores, plan, chains or {}, heats or {})
+    # A list comes before the field that it is given: it has a say in that one's value.
+    order = sorted(schema.model_fields, key=lambda field: field.kind != "list")
+    fields = {field.name: _FORMS[_form(field.name, plan)](field, source) for field in order}
+    fields = {field.name: fields[field.name] for field in schema.model_fields}
     values = {name: entry.value for name, entry in fields.items()}
     critical: dict[str, float] = {}
     if schema.critical in plan.values:
-        own = _softmax(scores.choices[schema.critical] / heat)
+        own = softmax(source.heated(scores.choices, schema.critical))
         critical = {
             str(value): float(p) for value, p in zip(plan.values[schema.critical], own, strict=True)
         }
@@ -122,10 +136,12 @@ def _hypotheses(
     values: dict[str, Json], fields: dict[str, _Field], draws: int
 ) -> tuple[Hypothesis, ...]:
     random = np.random.default_rng(0)
-    open_fields = {n: entry.draw for n, entry in fields.items() if entry.draw is not None}
-    if not open_fields or not draws:
+    drawn: dict[str, list[Json]] = {}
+    for entry in fields.values():
+        if draws and entry.draw is not None:
+            drawn.update(entry.draw(random, draws))
+    if not drawn:
         return (Hypothesis(values, 1.0),)
-    drawn = {name: draw(random, draws) for name, draw in open_fields.items()}
     counts: Counter[tuple[str, ...]] = Counter()
     kept: dict[tuple[str, ...], dict[str, Json]] = {}
     for number in range(draws):
@@ -139,19 +155,37 @@ def _hypotheses(
 def _list(field: Field, source: _Source) -> _Field:
     scores = source.scores.tags[field.name]  # [n, K + 1]
     most = field.max_items or len(scores)
-    chain = source.chains.get(field.name) or Chain.independent(len(field.choices), source.heat)
-    best = chain.path(scores)
+    chains = source.chains.get(field.name) or Chains.independent(len(field.choices))
+    given = field.given if len(chains.of) > 1 else None
+    prior = np.zeros(1)
+    if given is not None:
+        prior = np.log(softmax(source.heated(source.scores.choices, given)) + _TINY)
+    posterior = chains.posterior(scores, prior)  # [V]
+    if given is not None:
+        source.posteriors[given] = posterior
+    best = chains.of[int(posterior.argmax())].path(scores)
     starts = _starts(best)
     places = tuple(_whole(source.read, best, k) for k in starts[:most])
-    share = math.exp(chain.log_likelihood(scores, [int(best[k]) for k in starts]))
-
-    def draw(random: np.random.Generator, count: int) -> list[Json]:
-        return [value_of(row) for row in chain.draws(scores, random, count)]
+    share = chains.chance(scores, posterior, [int(best[k]) for k in starts])
 
     def value_of(tags: np.ndarray) -> Json:
         return [field.choices[tags[k] - 1] for k in _starts(tags)[:most]]
 
-    return _Field(value_of(best), share, places, None if share > _SURE else draw)
+    def draw(random: np.random.Generator, count: int) -> dict[str, list[Json]]:
+        numbers = random.choice(len(posterior), size=count, p=posterior)
+        lists: list[Json] = [None] * count
+        for number in np.unique(numbers):
+            own = np.flatnonzero(numbers == number)
+            for place, tags in zip(
+                own, chains.of[number].draws(scores, random, len(own)), strict=True
+            ):
+                lists[place] = value_of(tags)
+        if given is None:
+            return {field.name: lists}
+        return {field.name: lists, given: [source.plan.values[given][k] for k in numbers]}
+
+    sure = share > _SURE and posterior.max() > _SURE
+    return _Field(value_of(best), share, places, None if sure else draw)
 
 
 def _starts(tags: np.ndarray) -> list[int]:
@@ -174,7 +208,7 @@ def _whole(read: Read, tags: np.ndarray, start: int) -> Evidence:
 
 
 def _labels(field: Field, source: _Source) -> _Field:
-    chances = 1 / (1 + np.exp(-source.scores.labels[field.name] / source.heat))  # [C]
+    chances = sigmoid(source.heated(source.scores.labels, field.name))  # [C]
     share = float(np.prod(np.maximum(chances, 1 - chances)))
     sure = bool((np.maximum(chances, 1 - chances) > _SURE).all())
     own = source.scores.segments[field.name]  # [n, C]
@@ -188,8 +222,9 @@ def _labels(field: Field, source: _Source) -> _Field:
             chosen = np.sort(likeliest)
         return [field.choices[k] for k in chosen]
 
-    def draw(random: np.random.Generator, count: int) -> list[Json]:
-        return [value_of(row) for row in random.random((count, len(chances))) < chances]
+    def draw(random: np.random.Generator, count: int) -> dict[str, list[Json]]:
+        held = random.random((count, len(chances))) < chances
+        return {field.name: [value_of(row) for row in held]}
 
     value = value_of(chances > 0.5)
     shown = (
@@ -200,24 +235,27 @@ def _labels(field: Field, source: _Source) -> _Field:
 
 
 def _choice(field: Field, source: _Source) -> _Field:
-    chances = _softmax(source.scores.choices[field.name] / source.heat)
+    joint = source.posteriors.get(field.name)
+    chances = softmax(source.heated(source.scores.choices, field.name)) if joint is None else joint
     values = source.plan.values[field.name]
     best = int(chances.argmax())
     own = source.scores.segments[field.name]
 
-    def draw(random: np.random.Generator, count: int) -> list[Json]:
-        return [values[k] for k in random.choice(len(values), size=count, p=chances)]
+    def draw(random: np.random.Generator, count: int) -> dict[str, list[Json]]:
+        numbers = random.choice(len(values), size=count, p=chances)
+        return {field.name: [values[k] for k in numbers]}
 
     share = float(chances[best])
     places: tuple[Evidence, ...] = ()
     # "none" is shown by no stretch.
     if len(own) and values[best] not in (None, False, "none"):
         places = (_top(source.read, own[:, best]),)
-    return _Field(values[best], share, places, None if share > _SURE else draw)
+    # What is read together with a list is drawn with it.
+    return _Field(values[best], share, places, draw if joint is None and share < _SURE else None)
 
 
 def _pointer(field: Field, source: _Source) -> _Field:
-    chances = _softmax(source.scores.pointers[field.name] / source.heat)
+    chances = softmax(source.heated(source.scores.pointers, field.name))
     found = source.read.candidates[field.name]
     values: list[Json] = list(dict.fromkeys(each.value for each in found))
     if field.nullable or not values:
@@ -241,8 +279,9 @@ def _pointer(field: Field, source: _Source) -> _Field:
     least = _LEAST_PLACE * max((p for _, p in own), default=0.0)
     places = tuple(place for place, p in own if p >= least)
 
-    def draw(random: np.random.Generator, count: int) -> list[Json]:
-        return [values[k] for k in random.choice(len(values), size=count, p=shares)]
+    def draw(random: np.random.Generator, count: int) -> dict[str, list[Json]]:
+        numbers = random.choice(len(values), size=count, p=shares)
+        return {field.name: [values[k] for k in numbers]}
 
     return _Field(values[best], share, places, None if share > _SURE else draw)
 
@@ -251,7 +290,14 @@ def _top(read: Read, scores: np.ndarray) -> Evidence:
     return read.segments.stretches[int(scores.argmax())]
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """Of each score, without overflow."""
+    found: np.ndarray = 0.5 * (1.0 + np.tanh(0.5 * scores))
+    return found
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over all scores; -inf is 0."""
     powers = np.exp(scores - scores.max())
     found: np.ndarray = powers / powers.sum()
     return found

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from sparseft.compliance.answer import Answer
-from sparseft.compliance.encoder.chain import Chain, fit_chain, learn_chain
+from sparseft.compliance.encoder.chains import Chains, Seen, fit_chains, learn_chains
+from sparseft.compliance.encoder.heats import fit_heat
 from sparseft.compliance.encoder.outcome import TextScores, answer_of
 from sparseft.compliance.encoder.plan import FieldPlan, plan_of
 from sparseft.compliance.encoder.rows import Read, read
@@ -48,6 +49,7 @@ class EncoderReader:
         batch_size: transcripts read together.
         apart: each segment is read on its own, and its head sees the two beside it.
         chains: of lists by name, see `fit`; without them each segment is read for itself.
+        heats: by field, what its scores are divided by, see `fit`.
 
     Raises:
         ConfigError: a field of the schema cannot be read by an encoder.
@@ -64,7 +66,8 @@ class EncoderReader:
         *,
         batch_size: int = 1,
         apart: bool = False,
-        chains: Mapping[str, Chain] | None = None,
+        chains: Mapping[str, Chains] | None = None,
+        heats: Mapping[str, float] | None = None,
     ) -> None:
         self.model = model
         self._schema = schema
@@ -72,6 +75,7 @@ class EncoderReader:
         self.encoder = SegmentEncoder(tokenizer, self.plan.layout, max_length, apart)
         self.batch_size = batch_size
         self.chains = dict(chains or {})
+        self.heats = dict(heats or {})
 
     @property
     def schema(self) -> Schema:
@@ -85,6 +89,7 @@ class EncoderReader:
             "max_length": self.encoder.max_length,
             "apart": self.encoder.apart,
             "chains": {name: chain.to_json() for name, chain in self.chains.items()},
+            "heats": self.heats,
         }
 
     def scan(self, transcripts: Sequence[Transcript]) -> list[Scan]:
@@ -94,12 +99,17 @@ class EncoderReader:
             found.extend(self._batch(transcripts[start : start + self.batch_size]))
         return found
 
-    def answers(self, scans: Sequence[Scan], heat: float = 1.0) -> list[Answer]:
+    def answers(self, scans: Sequence[Scan]) -> list[Answer]:
         """What the model says of each scanned transcript, see `Reader`."""
         found = []
         for each in scans:
             answer = answer_of(
-                each.read, each.scores, self.schema, self.plan, chains=self.chains, heat=heat
+                each.read,
+                each.scores,
+                self.schema,
+                self.plan,
+                chains=self.chains,
+                heats=self.heats,
             )
             answer.notes.update(calls=1, windows=each.windows)
             found.append(answer)
@@ -108,21 +118,51 @@ class EncoderReader:
     def fit(
         self, train: Sequence[Example], validation: Sequence[Example], scans: Sequence[Scan]
     ) -> None:
-        """Learn which item of a list follows which, and how much of that to believe."""
+        """Learn which item of a list follows which, and how sure to be of each field."""
+        for field in self.schema.model_fields:
+            if field.name not in self.plan.layout.tags:
+                seen = [(each.read, each.scores) for each in scans]
+                golds = [field.canonical(example.gold[field.name]) for example in validation]
+                self.heats[field.name] = fit_heat(field, self.plan, seen, golds)
         for name in self.plan.layout.tags:
-            field = self.schema[name]
+            self.chains[name] = self._fitted(self.schema[name], train, validation, scans)
 
-            def items(example: Example, field: Field = field) -> list[int]:
-                return [
-                    field.choices.index(v) + 1 for v in field.canonical(example.gold[field.name])
-                ]
+    def _fitted(
+        self,
+        field: Field,
+        train: Sequence[Example],
+        validation: Sequence[Example],
+        scans: Sequence[Scan],
+    ) -> Chains:
+        given = field.given
+        values = (None,) if given is None else self.plan.values[given]
 
-            seen = [
-                (each.scores.tags[name], items(example))
-                for example, each in zip(validation, scans, strict=True)
-            ]
-            learned = learn_chain([items(example) for example in train], len(field.choices))
-            self.chains[name] = fit_chain(learned, seen)
+        def items(example: Example) -> list[int]:
+            gold = field.canonical(example.gold[field.name])
+            return [field.choices.index(value) + 1 for value in gold]
+
+        def value(example: Example) -> int:
+            if given is None:
+                return 0
+            return values.index(self.schema[given].canonical(example.gold[given]))
+
+        def prior(scan: Scan) -> np.ndarray:
+            if given is None:
+                return np.zeros(1)
+            scores = scan.scores.choices[given] / self.heats[given]
+            return scores - np.logaddexp.reduce(scores)
+
+        learned = learn_chains(
+            [items(example) for example in train],
+            [value(example) for example in train],
+            len(field.choices),
+            len(values),
+        )
+        seen = [
+            Seen(scan.scores.tags[field.name], prior(scan), items(example), value(example))
+            for example, scan in zip(validation, scans, strict=True)
+        ]
+        return fit_chains(learned, seen)
 
     @torch.no_grad()
     def _batch(self, transcripts: Sequence[Transcript]) -> list[Scan]:

@@ -37,7 +37,7 @@ def test_a_run_ends_with_records_scores_and_a_delta(model: Path, tmp_path: Path)
     assert result.task == "compliance" and result.metrics["valid"] == 1.0
     assert {"field_accuracy", "macro_f1", "seconds_p50", "price"} <= set(result.metrics)
     assert result.notes["hard_negatives"]["rows"] == 4
-    assert set(result.notes["calibration"]) == {"temperatures", "alarm", "review", "heat", "facts"}
+    assert set(result.notes["calibration"]) == {"temperatures", "alarm", "review", "facts"}
     lines = (outcome.folder / "records.jsonl").read_text().splitlines()
     check = jsonschema.Draft202012Validator(load_schema("service").json_schema())
     for line in map(json.loads, lines):
