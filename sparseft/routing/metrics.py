@@ -12,16 +12,16 @@ Several accepted values of a gold slot stand in one text, joined by a separator 
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from sparseft.errors import DataError
+from sparseft.routing.dialogues.fuzzy import token_sort_ratio
 from sparseft.routing.dialogues.schemas import Service
 from sparseft.routing.states import State
 from sparseft.routing.turns import Turn, TurnId
@@ -35,7 +35,6 @@ __all__ = [
     "slot_scores",
     "state_exact",
     "state_similarity",
-    "token_sort_ratio",
     "turn_exact",
 ]
 
@@ -276,34 +275,14 @@ def joint_goal_accuracy(
     return GoalScores(per, fuzzy, tuple(ids), np.array(scores, dtype=np.float64))
 
 
-@lru_cache(maxsize=1 << 16)
-def token_sort_ratio(reference: str, hypothesis: str) -> float:
-    """How alike two texts are when the order of their words is left out, in hundredths of 0 to 1.
-
-    What `fuzzywuzzy.fuzz.token_sort_ratio` gives on top of difflib, the only form that the official
-    evaluation's requirements install: lower case, no character beyond ASCII's letters and digits
-    (of U+0080 to U+00FF; later ones stay), words sorted, Ratcliff and Obershelp's similarity. It
-    is not symmetric, and rapidfuzz gives other figures, as it counts insertions and deletions.
-    """
-    first, second = _sorted_words(reference), _sorted_words(hypothesis)
-    if first == second:
-        return 1.0
-    if not first or not second:
-        return 0.0
-    return round(100 * SequenceMatcher(None, first, second).ratio()) / 100
-
-
 # --- alignment
 
 
-def _aligned(
-    gold: Sequence[Turn], predicted: Predicted, what: str
-) -> Iterator[tuple[Turn, State]]:
+def _aligned(gold: Sequence[Turn], predicted: Predicted, what: str) -> Iterator[tuple[Turn, State]]:
     ids = [turn.id for turn in gold]
     known = set(ids)
     if len(known) != len(ids):
-        seen: set[TurnId] = set()
-        twice = next(each for each in ids if each in seen or seen.add(each))
+        twice = Counter(ids).most_common(1)[0][0]
         raise DataError(f"expected each gold turn once, got {twice} again; remove one.")
     missing = [each for each in ids if each not in predicted]
     if missing:
@@ -413,12 +392,3 @@ def _frame(turn: Turn, state: State, service: Service, fuzzy: bool, separator: s
         else:
             product *= float(found in accepted)
     return product
-
-
-_NEITHER_LETTER_NOR_DIGIT = re.compile(r"(?i)\W")
-_LATIN = dict.fromkeys(range(128, 256))
-
-
-def _sorted_words(text: str) -> str:
-    plain = _NEITHER_LETTER_NOR_DIGIT.sub(" ", text.translate(_LATIN)).lower()
-    return " ".join(sorted(plain.split()))

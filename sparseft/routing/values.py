@@ -32,19 +32,15 @@ _SPELLINGS = (
     (re.compile(r"\bswimming pool(s?)\b"), r"swimmingpool\1"),
     (re.compile(r"\bconcert hall(s?)\b"), r"concerthall\1"),
 )
-_NUMBERS = {
-    word: str(number)
-    for number, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-        "fifteen sixteen seventeen eighteen nineteen twenty".split()
-    )
-}
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty"
+)
+_NUMBERS = {word: str(number) for number, word in enumerate(_WORDS.split())}
 _APOSTROPHES = re.compile(r" ['’‘`´](?=s\b)|['’‘`´]")  # "john 's" is how MultiWOZ splits words
 _SPACED_CLOCK = re.compile(r"(?<=\d) ?: ?(?=\d\d\b)")
 # A colon or point within a number, and the sign before it, are parts of the value.
-_PUNCTUATION = re.compile(
-    r"[:.](?!\d)|(?<!\d):|(?<=[^\d\s])\.|(?!^-\d)[-–—_/\\,;!?\"“”()\[\]{}*]"
-)
+_PUNCTUATION = re.compile(r"[:.](?!\d)|(?<!\d):|(?<=[^\d\s])\.|(?!^-\d)[-–—_/\\,;!?\"“”()\[\]{}*]")
 _CLOCK = re.compile(r"(\d{1,2})[:.](\d{2})")
 _HALF_DAY = re.compile(
     r"(?:at )?(\d{1,2})(?:[:.](\d{2}))? ?"

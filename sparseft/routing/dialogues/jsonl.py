@@ -1,6 +1,6 @@
 """A user's own turns, one JSON object a line.
 
-    {"dialogue_id": "d1", "turn_id": 0, "domains": ["hotel"], "system": "", "user": "A room, please",
+    {"dialogue_id": "d1", "turn_id": 0, "domains": ["hotel"], "system": "", "user": "A room",
      "state": {"hotel-stay": "1"}, "delta": {"hotel-stay": "1"}}
 
 `state` is the gold after the turn; `delta` what the turn changed of it, where a slot that is taken

@@ -1,6 +1,6 @@
 """MultiWOZ 2.1 and 2.4, as far as the folder of public data sets has them.
 
-2.1: Eric et al., LREC 2020; 2.4: Ye et al., SIGDIAL 2022. In about one turn in a hundred a gold
+2.1: Eric et al., LREC 2020; 2.4: Ye et al., SIGDIAL 2022. In one turn of a hundred or fewer a gold
 value joins several accepted ones with a vertical bar.
 """
 

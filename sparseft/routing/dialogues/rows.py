@@ -112,4 +112,6 @@ def _state(row: Mapping[str, Any], name: str, where: str) -> State:
 
 
 def _wrong(name: str, expected: str, value: Any, where: str) -> DataError:
-    return DataError(f"expected {name} to be {expected}, got {str(value)[:80]!r} in {where}; correct it.")
+    return DataError(
+        f"expected {name} to be {expected}, got {str(value)[:80]!r} in {where}; correct it."
+    )

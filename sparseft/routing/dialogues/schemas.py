@@ -72,7 +72,15 @@ def read_schemas(root: str | Path | None = None) -> dict[str, Service]:
     try:
         content = json.loads(gzip.decompress(path.read_bytes()))
         return {name: _service(name, value) for name, value in content.items()}
-    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise DataError(
             f"expected SGD's schemas by service in {path}, got: {error!r}; fetch the file again."
         ) from error

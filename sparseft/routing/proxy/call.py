@@ -11,6 +11,7 @@ from sparseft.routing.experts.keys import read_key
 from sparseft.routing.experts.retries import retry_after
 from sparseft.routing.proxy.answers import Answer, AttemptFailed, Events, Whole, as_attempt
 from sparseft.routing.proxy.events import EventBuffer, first_data, is_chunk, is_completion
+from sparseft.routing.proxy.lines import Lines
 from sparseft.routing.proxy.upstream import Upstream
 
 __all__ = ["Caller"]
@@ -18,7 +19,7 @@ __all__ = ["Caller"]
 _LOG = logging.getLogger(__name__)
 
 _REFUSED = frozenset(range(300, 400)) | {401, 402, 403, 404, 405}
-_KEEP_ALIVE = 2.0  # seconds; servers close idle connections after 5 or so, which must not meet ours
+_IDLE = 256  # connections kept
 
 
 class Caller:
@@ -35,21 +36,17 @@ class Caller:
         self.upstream = upstream
         self._longest = longest
         self._key = None if upstream.key_variable is None else read_key(upstream.key_variable)
-        self._client: httpx.AsyncClient | None = None
+        self._lines: Lines | None = None
 
     def open(self) -> None:
-        """Make the client; what it holds belongs to the running event loop."""
-        # The proxy's own gate bounds the connections.
-        limits = httpx.Limits(
-            max_connections=None, max_keepalive_connections=64, keepalive_expiry=_KEEP_ALIVE
-        )
-        self._client = httpx.AsyncClient(limits=limits)
+        """Make room for connections; they belong to the running event loop."""
+        self._lines = Lines(self.upstream.url, _IDLE)
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        if self._lines is not None:
+            await self._lines.aclose()
+            self._lines = None
 
     async def ask(
         self, content: bytes, *, stream: bool, request_id: str, authorization: str | None
@@ -64,7 +61,7 @@ class Caller:
         Raises:
             AttemptFailed: see there.
         """
-        if self._client is None:
+        if self._lines is None:
             raise RuntimeError("expected an open caller, got a closed one; open it first.")
         settings = self.upstream
         times = httpx.Timeout(
@@ -77,10 +74,15 @@ class Caller:
         with as_attempt():
             # httpx's times are of silence; a server that sends a byte now and then is cut here.
             async with asyncio.timeout(settings.timeout):
-                request = self._client.build_request(
-                    "POST", settings.url, content=content, headers=headers, timeout=times
+                request = httpx.Request(
+                    "POST",
+                    settings.url,
+                    content=content,
+                    headers=headers,
+                    extensions={"timeout": times.as_dict()},
                 )
-                response = await self._client.send(request, stream=True)
+                # The transport itself: a client would keep cookies of one request for the next.
+                response = await self._lines.handle_async_request(request)
                 kept = False
                 try:
                     answer = await self._judged(response, stream)

@@ -59,24 +59,24 @@ class EventStream(StreamingResponse):
         )
         self._events = events
         self._ended = ended
+        self._end = "left"  # until all has been handed to the server
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it all."""
         sending = asyncio.create_task(self._send(send))
         gone = asyncio.create_task(_left(receive))
-        end = "left"
         try:
             await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
-                end = sending.result()
+                sending.result()
         finally:
             try:
                 await _ended(sending, gone)
                 await self._events.close()
             finally:
-                self._ended(end)
+                self._ended(self._end)
 
-    async def _send(self, send: Send) -> str:
+    async def _send(self, send: Send) -> None:
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await send(head)
         end = "done"
@@ -90,9 +90,10 @@ class EventStream(StreamingResponse):
             event = f"data: {said}\n\n".encode()
             await send({"type": "http.response.body", "body": event, "more_body": True})
         except OSError:
-            return "left"  # what some servers raise on sending to nobody
+            return  # what some servers raise on sending to nobody
+        # The server may say that the client left as soon as it has the last byte.
+        self._end = end
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        return end
 
 
 async def _left(receive: Receive) -> None:

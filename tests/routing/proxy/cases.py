@@ -89,14 +89,14 @@ def routed(
     *,
     router: Any = None,
     settings: dict[str, Any] | None = None,
-    urls: dict[str, str] | None = None,
+    of_small: dict[str, Any] | None = None,
     **limits: Any,
 ) -> Iterator[Pair]:
     """A proxy between two upstreams; a text is the mode of all answers.
 
     Args:
         settings: of both upstreams.
-        urls: base URLs that replace an upstream's own, by side.
+        of_small: further settings of the small one.
     """
     router = router or Words()
     with contextlib.ExitStack() as stack:
@@ -104,8 +104,9 @@ def routed(
         for side, given in (("small", small), ("large", large)):
             apps[side] = given if not isinstance(given, str) else scripted.Upstream(side, given)
             port = stack.enter_context(scripted.running(apps[side])).port
-            url = (urls or {}).get(side, f"http://127.0.0.1:{port}/v1")
-            upstreams[side] = Upstream(f"{side}-one", url, f"{side}-model", **(settings or {}))
+            own = {"base_url": f"http://127.0.0.1:{port}/v1", **(settings or {})}
+            own.update((of_small or {}) if side == "small" else {})
+            upstreams[side] = Upstream(name=f"{side}-one", model=f"{side}-model", **own)
         app = proxy_app(router, 0.5, **upstreams, limits=Limits(**limits))
         proxy = stack.enter_context(scripted.running(app))
         yield Pair(proxy, apps["small"], apps["large"], router)

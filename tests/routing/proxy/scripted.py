@@ -80,7 +80,7 @@ class Upstream:
         elif body.get("stream"):
             await self._stream(mode, int(detail or 3) if mode == "stream" else 3, send)
         else:
-            await _send(send, 200, json.dumps(completion(self.name)).encode())
+            await _send(send, 200, json.dumps(completion(self.name, body)).encode())
 
     async def _stream(self, mode: str, count: int, send: Any) -> None:
         kind = "text/event-stream"
@@ -108,11 +108,12 @@ class Broken(Exception):
     """Makes uvicorn close the connection in the middle of a body."""
 
 
-def completion(text: str) -> dict[str, Any]:
-    """A response."""
+def completion(text: str, body: dict[str, Any]) -> dict[str, Any]:
+    """A response; its id is what the user said."""
+    said = body["messages"][-1]["content"]
     message = {"role": "assistant", "content": text}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return {"id": "1", "object": "chat.completion", "choices": [choice]}
+    return {"id": said, "object": "chat.completion", "choices": [choice]}
 
 
 def event_of(text: str, number: int) -> bytes:
