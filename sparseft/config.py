@@ -174,6 +174,7 @@ class ComplianceConfig:
     fast_forward: bool = True
     decode_batch: int = 1
     recall_margin: float = 0.5  # the alarm's threshold: this share of the lowest that misses none
+    alarm_precision: float = 0.5  # least share of true alarms on validation; else a person looks
     price_per_hour: float | None = None  # of the machine, for the cost of an evaluation
     utilisation: float = 1.0  # share of the paid time that evaluates
 
@@ -181,7 +182,7 @@ class ComplianceConfig:
         _not_negative("task.compliance.hard_negatives", self.hard_negatives)
         for key in ("hard_negative_epochs", "decode_batch", "recall_margin", "price_per_hour"):
             _positive(f"task.compliance.{key}", getattr(self, key))
-        for key in ("recall_margin", "utilisation"):
+        for key in ("recall_margin", "alarm_precision", "utilisation"):
             value = getattr(self, key)
             _require(
                 0 < value <= 1, f"task.compliance.{key}", "greater than 0 and at most 1", value

@@ -114,20 +114,31 @@ def temperature(shares: Sequence[float], right: Sequence[bool]) -> float:
     return float(_GRID[int(np.argmin(losses))])
 
 
-def alarm_threshold(alarms: Sequence[float], others: Sequence[float], margin: float) -> float:
+def alarm_threshold(
+    alarms: Sequence[float], others: Sequence[float], margin: float, precision: float = 0.0
+) -> float:
     """The probability of an alarm from which one is raised.
 
     `margin` times the lowest probability of a true alarm, so that none is missed with room to
-    spare; never above one half. Without any alarm to go by, a fifth.
+    spare; never above one half. Where so low a threshold would make more than a share of
+    1 - `precision` of the alarms false ones, the lowest true alarms are given up until it does not
+    (a person looks at such, see `fit_decision`). Without any alarm to go by, a fifth.
 
     Args:
         alarms: the probability given to each true alarm.
         others: that of each example that is none.
         margin: in (0, 1].
+        precision: the least share of true ones among raised alarms, in [0, 1].
     """
     if not len(alarms):
         return _NO_ALARMS
-    return min(0.5, margin * min(alarms))
+    for lowest in sorted(alarms):
+        threshold = min(0.5, margin * lowest)
+        right = sum(each >= threshold for each in alarms)
+        raised = right + sum(each >= threshold for each in others)
+        if right >= precision * raised:
+            return threshold
+    return 0.5
 
 
 def fit_decision(
@@ -135,6 +146,7 @@ def fit_decision(
     seen: Sequence[Seen],
     critical: Sequence[tuple[Mapping[str, float], str]],
     margin: float,
+    precision: float = 0.0,
 ) -> Decision:
     """Temperatures and thresholds from validation.
 
@@ -142,7 +154,8 @@ def fit_decision(
         seen: of every model field of every example.
         critical: of every example the critical field's probabilities, and its true value; empty
             where the model has no critical field.
-        margin: see `alarm_threshold`.
+        margin, precision: see `alarm_threshold`. A true alarm below the threshold makes the
+            threshold of review as high as its harmless verdict was sure.
     """
     everything = temperature([each.share for each in seen], [each.right for each in seen])
     temperatures = {}
@@ -158,7 +171,7 @@ def fit_decision(
     chances = [sum(found[name] for name in schema.alarm) for found, _ in critical]
     alarms = [p for p, (_, true) in zip(chances, critical, strict=True) if true in schema.alarm]
     others = [p for p, (_, true) in zip(chances, critical, strict=True) if true not in schema.alarm]
-    threshold = alarm_threshold(alarms, others, margin)
+    threshold = alarm_threshold(alarms, others, margin, precision)
     assert schema.critical is not None
     facts = {
         "alarms": len(alarms),

@@ -98,14 +98,18 @@ class Evaluator:
         ]
 
     def calibrate(
-        self, train: Sequence[Example], examples: Sequence[Example], margin: float
+        self,
+        train: Sequence[Example],
+        examples: Sequence[Example],
+        margin: float,
+        precision: float = 0.0,
     ) -> dict[str, Any]:
         """Fit the reading-out, temperatures and thresholds; returns facts.
 
         Args:
             train: what the reader was trained on.
             examples: what it was not trained on: all thresholds come from these.
-            margin: see `sparseft.compliance.decision.alarm_threshold`.
+            margin, precision: see `sparseft.compliance.decision.alarm_threshold`.
         """
         transcripts = [example.transcript for example in examples]
         name, schema = self.schema.critical, self.schema
@@ -122,7 +126,7 @@ class Evaluator:
             if found:
                 assert name is not None
                 critical.append((found, str(example.gold[name])))
-        self.decision = fit_decision(schema, seen, critical, margin)
+        self.decision = fit_decision(schema, seen, critical, margin, precision)
         return self.decision.to_json()
 
     def _chances(self, transcript: Transcript, answer: Answer) -> dict[str, float]:
@@ -139,8 +143,10 @@ class Evaluator:
         if field.rule is None:
             return answer.critical
         chances = dict.fromkeys(field.choices, 0.0)
+        # Each way is looked at as if it were certain.
+        certain = dict.fromkeys(answer.values, 1.0)
         for way in answer.hypotheses:
-            record = apply_rules(schema, transcript, way.values)
+            record = apply_rules(schema, transcript, way.values, certain)
             chances[str(record.fields[name].value)] += way.share
         rest = max(0.0, 1.0 - sum(chances.values()))
         said = max(chances, key=lambda value: chances[value])

@@ -43,6 +43,8 @@ class Field:
             together.
         by: "model" or "rule": who says the value first.
         rule: name of the rule that gives it, or that may replace the model's.
+        rule_below: of a field by the model: the rule has a say only where the model's calibrated
+            probability is lower; None: always.
         scorer: name of its scorer; "auto" is the kind's own.
     """
 
@@ -61,6 +63,7 @@ class Field:
     given: str | None = None
     by: str = "model"
     rule: str | None = None
+    rule_below: float | None = None
     scorer: str = "auto"
 
     @property

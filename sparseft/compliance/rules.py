@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from sparseft.compliance.fields import Field
 from sparseft.compliance.record import FieldValue, Record
 from sparseft.compliance.schema import Schema
 from sparseft.compliance.transcript import Evidence, Json, Transcript
@@ -88,7 +89,8 @@ def apply_rules(
 
     Args:
         model_values: canonical values of the schema's model fields.
-        confidences: of the model's fields.
+        confidences: of the model's fields; what they are surest of, some rules leave alone (see
+            `Field.rule_below`).
         evidence: where a model's value stands in the transcript, where that is known.
 
     Raises:
@@ -101,7 +103,7 @@ def apply_rules(
     review: list[str] = []
     for field in schema.fields:
         finding = None
-        if field.rule is not None:
+        if field.rule is not None and not _sure(field, confidences):
             finding = _RULES[field.rule](transcript, MappingProxyType(values))
         if finding is None and field.by == "rule":
             raise ConfigError(
@@ -135,3 +137,10 @@ def apply_rules(
             )
         fields[field.name] = entry
     return Record(transcript.id, schema.name, fields, tuple(review))
+
+
+def _sure(field: Field, confidences: Mapping[str, float] | None) -> bool:
+    """Whether the model is so sure of its value that the field's rule has no say."""
+    if field.rule_below is None or confidences is None:
+        return False
+    return confidences.get(field.name, 0.0) >= field.rule_below

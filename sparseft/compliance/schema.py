@@ -44,7 +44,7 @@ _NEEDS = {
     "amount": ("minimum", "maximum"),
     "integer": ("minimum", "maximum"),
 }
-_COMMON = ("kind", "description", "nullable", "by", "rule", "scorer")
+_COMMON = ("kind", "description", "nullable", "by", "rule", "rule_below", "scorer")
 _OPTIONS = {
     "boolean": (),
     "enum": ("values",),
@@ -103,7 +103,9 @@ class Schema:
             copied = field.copied or (field.kind == "pattern" and not _bounded(field.pattern or ""))
             nullable = field.nullable or copied
             plain.append(
-                dataclasses.replace(field, by="model", rule=None, copied=copied, nullable=nullable)
+                dataclasses.replace(
+                    field, by="model", rule=None, rule_below=None, copied=copied, nullable=nullable
+                )
             )
         return dataclasses.replace(self, fields=tuple(plain))
 
@@ -360,6 +362,7 @@ class _Reader:
             "copied": (bool,),
             "by": (str,),
             "rule": (str,),
+            "rule_below": (int, float),
             "scorer": (str,),
             "pattern": (str,),
             "case": (str,),
@@ -381,6 +384,11 @@ class _Reader:
             self._fail(f"{name}.by to be model or rule", field.by)
         if field.by == "rule" and field.rule is None:
             self._fail(f"{name}.rule, the name of a rule, since by: rule", None)
+        if field.rule_below is not None:
+            if field.by != "model" or field.rule is None:
+                self._fail(f"{name}.rule_below beside by: model and a rule", field.rule_below)
+            if not 0 < field.rule_below <= 1:
+                self._fail(f"{name}.rule_below above 0 and at most 1", field.rule_below)
         if field.case not in ("upper", "lower", "keep"):
             self._fail(f"{name}.case to be upper, lower or keep", field.case)
         if field.kind in ("set", "list") and field.nullable:

@@ -105,7 +105,7 @@ def load_pool(path: str | Path) -> Pool:
             )
         exemplars = tuple(
             Exemplar(
-                Query(row["id"], row["text"], row["group"], row["confidence"]),
+                Query(row["id"], row["text"], row["group"], row["confidence"], row["answer"]),
                 bool(row["large"]),
                 dict(row["state"]),
             )

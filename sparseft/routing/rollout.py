@@ -66,8 +66,8 @@ def roll_out(
             if position < len(turns)
         ]
         first = small.predict(contexts) if router.needs_confidence else None
-        confidences = [None] * len(contexts) if first is None else [each.score for each in first]
-        queries = [query_of(c, s) for c, s in zip(contexts, confidences, strict=True)]
+        said = first if first is not None else [None] * len(contexts)
+        queries = [query_of(context, own) for context, own in zip(contexts, said, strict=True)]
         scores = np.asarray(router.scores(queries), dtype=np.float64)
         up = scores >= threshold
         by_large = iter(large.predict([c for c, to in zip(contexts, up, strict=True) if to]))

@@ -24,13 +24,16 @@ class Query:
         text: what the retriever embeds.
         group: what is drawn together in a bootstrap and split together into pools: a dialogue, or
             the query itself.
-        confidence: the small model's, higher is surer; None unless the router `needs_confidence`.
+        confidence: the small model's, higher is surer; None unless the router `needs_confidence`,
+            or where the model gives none.
+        answer: what the small model said, as text; None unless the router `needs_confidence`.
     """
 
     id: str
     text: str
     group: str
     confidence: float | None = None
+    answer: str | None = None
 
 
 @runtime_checkable

@@ -58,6 +58,18 @@ def test_no_alarm_of_validation_is_missed() -> None:
     assert alarm_threshold([], others, 0.5) == 0.2
 
 
+def test_alarms_that_would_cost_too_many_false_ones_are_left_to_a_person() -> None:
+    alarms, others = [0.9, 0.04, 0.6], [0.1, 0.2, 0.05, 0.03, 0.35]
+    assert alarm_threshold(alarms, others, 1.0, 0.3) == pytest.approx(0.04)
+    assert alarm_threshold(alarms, others, 1.0, 0.5) == pytest.approx(0.5)
+    assert alarm_threshold(alarms, others, 0.5, 0.5) == pytest.approx(0.3)
+    assert alarm_threshold([0.1], [0.9], 1.0, 0.9) == 0.5  # no threshold is good enough
+    rows = [(0.9, 0.04, "bad"), (0.1, 0.8, "bad"), *[(0.9, 0.1, "good")] * 9]
+    decision = fit_decision(_SCHEMA, [Seen("v", 0.9, True)], _critical(rows), 1.0, 0.5)
+    assert decision.alarm == 0.5 and decision.facts["missed"] == 1
+    assert decision.review == pytest.approx(0.9)
+
+
 def test_the_threshold_decides_and_ties_go_to_the_alarm() -> None:
     decision = Decision(alarm=0.2)
     assert decision.value({"good": 0.8, "bad": 0.2, "na": 0.0}, ["bad"]) == "bad"

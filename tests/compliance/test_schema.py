@@ -163,6 +163,12 @@ def _with(**changes: Any) -> str:
         (_with(steps="{kind: set, values: [a], nullable: true}"), "an empty list says it"),
         (_with(order_of="{kind: list, values: [a]}"), "a max_items for order_of"),
         (_with(order_of="{kind: list, values: [a], max_items: 0}"), "1 or more"),
+        (
+            _with(order_of="{kind: list, values: [a], max_items: 2, given: nobody}"),
+            "order_of.given",
+        ),
+        (_with(order_of="{kind: list, values: [a], max_items: 2, given: steps}"), "order_of.given"),
+        (_with(steps="{kind: set, values: [a], max_items: 2, rule_below: 0.5}"), "rule_below"),
         (_with(order='{kind: pattern, pattern: "[A-Z"}'), "regular expression"),
         (_with(order='{kind: pattern, pattern: "A{0,2}", nullable: true}'), "empty text"),
         (_with(order="{kind: pattern, pattern: 'A\"', nullable: true}"), "without quotes"),

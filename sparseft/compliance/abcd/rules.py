@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from sparseft.compliance.abcd import policy
+from sparseft.compliance.abcd.cues import (
+    LEVELS,
+    REASONS,
+    SHIPPING,
+    TEAMS,
+    first_named,
+    last_named,
+)
+from sparseft.compliance.abcd.plans import planned_actions
 from sparseft.compliance.abcd.text import Match, accounts, amounts, emails, orders
 from sparseft.compliance.rules import Finding, rule
 from sparseft.compliance.transcript import Evidence, Json, Transcript
@@ -57,12 +66,63 @@ def refund_amount(transcript: Transcript, values: Values) -> Finding | None:
     return Finding(largest, "a refund was given; the largest amount named", (named[largest],))
 
 
+@rule("abcd.actions_taken")
+def actions_taken(transcript: Transcript, values: Values) -> Finding | None:
+    """The actions of the request that keywords and the actions read fit best."""
+    read: list[str] = values["actions_taken"]
+    text = "\n".join(turn.text for turn in transcript.turns)
+    planned = planned_actions(text, read)
+    if planned == read:
+        return None
+    return Finding(planned, "what a request of these words and actions brings")
+
+
+def _entered_with(
+    field: str, buttons: tuple[str, ...], named: Callable[[str], str | None]
+) -> Callable[[Transcript, Values], Finding | None]:
+    """A value that is entered with an action: none without it, one of the text's words with it.
+
+    Args:
+        named: the value that a text's words show, or the field's "none".
+    """
+
+    def found(transcript: Transcript, values: Values) -> Finding | None:
+        if not set(buttons) & set(values["actions_taken"]):
+            return Finding(_EMPTY[field], f"no {' or '.join(buttons)} in actions_taken")
+        if values[field] != _EMPTY[field]:
+            return None
+        text = "\n".join(turn.text for turn in transcript.turns)
+        shown = named(text)
+        if shown == _EMPTY[field]:
+            return None
+        return Finding(shown, f"{' or '.join(buttons)} in actions_taken, and words that show it")
+
+    return found
+
+
 def _follows(field: str, reason: str) -> Callable[[Transcript, Values], Finding]:
     def found(_: Transcript, values: Values) -> Finding:
         return Finding(policy.derived(values["actions_taken"])[field], reason)
 
     return found
 
+
+_EMPTY = {
+    "customer_name": None,
+    "membership_level": None,
+    "shipping_status": None,
+    "reason": None,
+    "escalation": "none",
+}
+_ENTERED: dict[str, tuple[tuple[str, ...], Callable[[str], str | None]]] = {
+    "customer_name": (("pull-up-account", "verify-identity", "validate-purchase"), lambda _: None),
+    "membership_level": (("membership",), lambda text: last_named(LEVELS, text)),
+    "shipping_status": (("shipping-status",), lambda text: last_named(SHIPPING, text)),
+    "reason": (("record-reason",), lambda text: first_named(REASONS, text, "other")),
+    "escalation": (("notify-team",), lambda text: first_named(TEAMS, text, "none")),
+}
+for _field, (_buttons, _named) in _ENTERED.items():
+    rule(f"abcd.{_field}")(_entered_with(_field, _buttons, _named))
 
 FIELDS = {
     "identity_check": "the identity steps in actions_taken",

@@ -3,6 +3,7 @@
 from sparseft.routing.routers.classifier import Classifier, SimilarityRanking
 from sparseft.routing.routers.neighbours import MajorityVote, WeightedVote
 from sparseft.routing.routers.simple import AlwaysLarge, AlwaysSmall, Cascade, Chance, Oracle
+from sparseft.routing.routers.verifier import Verifier
 
 __all__ = [
     "AlwaysLarge",
@@ -13,5 +14,6 @@ __all__ = [
     "MajorityVote",
     "Oracle",
     "SimilarityRanking",
+    "Verifier",
     "WeightedVote",
 ]

@@ -282,7 +282,10 @@ class _Run:
         """The trained model with rules and thresholds, calibrated on the validation examples."""
         evaluator = Evaluator(self.side.reader())
         calibration = evaluator.calibrate(
-            self.corpus.train, self.corpus.validation, self.settings.recall_margin
+            self.corpus.train,
+            self.corpus.validation,
+            self.settings.recall_margin,
+            self.settings.alarm_precision,
         )
         return evaluator, calibration
 

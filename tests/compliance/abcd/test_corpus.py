@@ -110,11 +110,14 @@ def test_the_rules_are_right_where_the_model_is(
     right: Counter[str] = Counter()
     for example in real[1]:
         said = {field.name: example.gold[field.name] for field in schema.model_fields}
-        values = apply_rules(schema, example.transcript, said).values()
+        sure = dict.fromkeys(said, 1.0)
+        values = apply_rules(schema, example.transcript, said, sure).values()
         right.update(name for name in schema.names if values[name] == example.gold[name])
     for field in schema.fields:
         copied = field.name in ("account_id", "order_id", "email")
-        least = 0.95 if copied else 0.995 if field.name == "refund_amount" else 1.0
+        # What was entered with an action is sometimes none of the values that the schema knows.
+        filled = field.rule is not None and field.by == "model" and field.name != "policy_verdict"
+        least = 0.95 if copied else 0.995 if filled else 1.0
         assert right[field.name] / len(real[1]) >= least, field.name
 
 

@@ -24,9 +24,10 @@ _SAID: dict[str, Any] = {
 }
 
 
-def _record(*texts: str, **said: Any) -> Record:
+def _record(*texts: str, sure: float = 1.0, **said: Any) -> Record:
     transcript = Transcript("t", tuple(Turn("unknown", text) for text in texts))
-    return apply_rules(load_schema("abcd"), transcript, _SAID | said)
+    confidences = dict.fromkeys(_SAID, sure)
+    return apply_rules(load_schema("abcd"), transcript, _SAID | said, confidences)
 
 
 def test_ids_are_copied_with_their_place() -> None:
@@ -104,6 +105,32 @@ def test_the_verdict_is_raised_and_never_lowered() -> None:
         kept = _record("hello", actions_taken=actions, policy_verdict="violation")
         assert kept.fields["policy_verdict"].value == "violation"
         assert kept.fields["policy_verdict"].source == "model"
+
+
+_PASSWORD = (
+    "Hi, how can I help? I forgot my password. Sure, your full name please? Joyce Wu. And your "
+    "username? joycew33. Your new password is mc2ab0mlw8a. Have a great day!"
+)
+
+
+def test_actions_that_were_read_without_certainty_are_completed_from_the_procedures() -> None:
+    read = {"actions_taken": ["pull-up-account", "make-password"]}
+    planned = ["pull-up-account", "enter-details", "make-password"]
+    entry = _record(_PASSWORD, sure=0.3, **read).fields["actions_taken"]
+    assert (entry.value, entry.source) == (planned, "rule override")
+    kept = _record(_PASSWORD, sure=0.7, **read).fields["actions_taken"]
+    assert (kept.value, kept.source) == (read["actions_taken"], "model")
+
+
+def test_what_is_entered_with_an_action_needs_it() -> None:
+    said = {"membership_level": "gold", "escalation": "manager"}
+    values = _record("I am a silver member.", **said).values()
+    assert (values["membership_level"], values["escalation"]) == (None, "none")
+    taken = {"actions_taken": ["membership", "notify-team"]}
+    kept = _record("I am a silver member.", **taken, **said).values()
+    assert (kept["membership_level"], kept["escalation"]) == ("gold", "manager")
+    filled = _record("I am a silver member.", **taken).fields["membership_level"]
+    assert (filled.value, filled.source) == ("silver", "rule override")
 
 
 def test_the_reader_without_a_model() -> None:

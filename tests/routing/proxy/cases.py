@@ -14,7 +14,6 @@ import numpy as np
 
 from sparseft.routing import Query
 from sparseft.routing.proxy import Limits, Upstream, proxy_app
-from tests.compliance.serving.cases import Service
 from tests.routing.proxy import scripted
 
 KEY = "sk-sentinel-9f8e7d6c5b4a"
@@ -53,7 +52,7 @@ class Words:
 class Pair:
     """A running proxy with its upstreams."""
 
-    proxy: Service
+    proxy: scripted.Served
     small: scripted.Upstream
     large: scripted.Upstream
     router: Any
@@ -99,14 +98,17 @@ def routed(
         of_small: further settings of the small one.
     """
     router = router or Words()
-    with contextlib.ExitStack() as stack:
-        apps, upstreams = {}, {}
-        for side, given in (("small", small), ("large", large)):
-            apps[side] = given if not isinstance(given, str) else scripted.Upstream(side, given)
-            port = stack.enter_context(scripted.running(apps[side])).port
-            own = {"base_url": f"http://127.0.0.1:{port}/v1", **(settings or {})}
+    given = {"small": small, "large": large}
+    apps = {
+        side: scripted.Upstream(side, app) if isinstance(app, str) else app
+        for side, app in given.items()
+    }
+    with scripted.serving(*apps.values()) as served:
+        upstreams = {}
+        for side, each in zip(apps, served, strict=True):
+            own = {"base_url": f"http://127.0.0.1:{each.port}/v1", **(settings or {})}
             own.update((of_small or {}) if side == "small" else {})
             upstreams[side] = Upstream(name=f"{side}-one", model=f"{side}-model", **own)
         app = proxy_app(router, 0.5, **upstreams, limits=Limits(**limits))
-        proxy = stack.enter_context(scripted.running(app))
-        yield Pair(proxy, apps["small"], apps["large"], router)
+        with scripted.serving(app) as (proxy,):
+            yield Pair(proxy, apps["small"], apps["large"], router)

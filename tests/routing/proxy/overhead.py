@@ -23,6 +23,7 @@ import httpx
 import numpy as np
 import uvicorn
 
+from sparseft.routing.proxy.lines import Lines
 from tests.routing.proxy.cases import Words, request
 from tests.routing.proxy.scripted import Upstream as Scripted
 
@@ -51,22 +52,33 @@ class Overhead:
     per_second: float
 
 
-def measure(url: str, texts: Sequence[str], concurrency: int) -> Overhead:
-    """Send one request a text, so many at the same time, and read what the answers say."""
-    return asyncio.run(_measured(url, texts, concurrency))
+def measure(
+    url: str, texts: Sequence[str], concurrency: int, rate: float | None = None
+) -> Overhead:
+    """Send one request a text, and read what the answers say.
+
+    Args:
+        concurrency: requests at the same time, at most.
+        rate: that arrive in a second, at times drawn from a Poisson process; None: the next one as
+            soon as one is answered, so that the proxy is always as busy as it can be.
+    """
+    return asyncio.run(_measured(url, texts, concurrency, rate))
 
 
-async def _measured(url: str, texts: Sequence[str], concurrency: int) -> Overhead:
+async def _measured(
+    url: str, texts: Sequence[str], concurrency: int, rate: float | None
+) -> Overhead:
+    gaps = np.random.default_rng(0).exponential(1 / rate if rate else 0.0, len(texts))
     turns, found, lost = asyncio.Semaphore(concurrency), [], 0
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=concurrency)
-    async with httpx.AsyncClient(timeout=60, trust_env=False, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=60, transport=Lines(url, concurrency)) as client:
 
-        async def ask(text: str) -> httpx.Response:
+        async def ask(text: str, after: float) -> httpx.Response:
+            await asyncio.sleep(after)
             async with turns:
                 return await client.post(f"{url}/v1/chat/completions", json=request(text))
 
         began = time.perf_counter()
-        answers = await asyncio.gather(*map(ask, texts))
+        answers = await asyncio.gather(*map(ask, texts, np.cumsum(gaps).tolist()))
         seconds = time.perf_counter() - began
     for answer in answers:
         if answer.status_code == 200:
@@ -108,6 +120,14 @@ def serve(app: Any, bound: socket.socket) -> None:
     uvicorn.Server(config).run(sockets=[bound])
 
 
+def _bound() -> socket.socket:
+    # asyncio switches Nagle's algorithm off only where the protocol is said: 40 ms otherwise.
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    found.bind(("127.0.0.1", 0))
+    found.listen(512)
+    return found
+
+
 def _upstream(name: str, bound: socket.socket) -> None:
     serve(Scripted(name), bound)
 
@@ -122,15 +142,16 @@ def _proxy(router: str, exemplars: int, ports: Sequence[int], bound: socket.sock
 
 
 def main() -> None:
-    """The command line: one line of JSON a concurrency."""
+    """The command line: one line of JSON a load."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--router", choices=("words", "minilm"), default="words")
     parser.add_argument("--exemplars", type=int, default=2000)
     parser.add_argument("--requests", type=int, default=400)
+    parser.add_argument("--rate", type=float, nargs="+", default=[20, 50, 100], metavar="PER_S")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32, 200])
     options = parser.parse_args()
     context = multiprocessing.get_context("spawn")
-    sockets = [socket.create_server(("127.0.0.1", 0), backlog=512) for _ in range(3)]
+    sockets = [_bound() for _ in range(3)]
     ports = [each.getsockname()[1] for each in sockets]
     targets = [
         context.Process(target=_upstream, args=(name, bound), daemon=True)
@@ -142,11 +163,13 @@ def main() -> None:
         each.start()
     try:
         url = f"http://127.0.0.1:{ports[2]}"
+        httpx.get(f"{url}/healthz", timeout=300, trust_env=False)  # a model is loaded before
         measure(url, sentences(50, seed=2), 4)  # imports, caches, connections
-        for place, concurrency in enumerate(options.concurrency):
+        loads: list[dict[str, Any]] = [{"concurrency": 1000, "rate": r} for r in options.rate]
+        loads += [{"concurrency": count} for count in options.concurrency]
+        for place, load in enumerate(loads):
             texts = sentences(options.requests, seed=3 + place)
-            found = asdict(measure(url, texts, concurrency))
-            sys.stdout.write(json.dumps({"concurrency": concurrency, **found}) + "\n")
+            sys.stdout.write(json.dumps({**load, **asdict(measure(url, texts, **load))}) + "\n")
             sys.stdout.flush()
     finally:
         for each in targets:

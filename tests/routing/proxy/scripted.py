@@ -7,10 +7,12 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.compliance.serving.cases import Service, until
+import httpx
+import uvicorn
 
 
 class Upstream:
@@ -123,14 +125,64 @@ def event_of(text: str, number: int) -> bytes:
     return f"data: {json.dumps(content)}\n\n".encode()
 
 
+class Served:
+    """An application that is served on a free port by a thread of its own."""
+
+    def __init__(self, app: Any) -> None:
+        # With the protocol said, asyncio switches Nagle's algorithm off: 40 ms an answer otherwise.
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", backlog=512)
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self.server.run, kwargs={"sockets": [self._socket]}, daemon=True
+        )
+        self._thread.start()
+        until(lambda: self.server.started or not self._thread.is_alive())
+        assert self.server.started
+        address = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=address, trust_env=False, timeout=60)
+
+    def metric(self, line: str) -> float:
+        """The value of a line of the metrics, which must be there once."""
+        lines = self.client.get("/metrics").text.splitlines()
+        (found,) = [each for each in lines if each.startswith(f"{line} ")]
+        return float(found.removeprefix(line))
+
+    def stop(self) -> None:
+        """Ask it to end, as SIGTERM does; returns at once."""
+        self.client.close()
+        self.server.should_exit = True
+
+    def join(self) -> None:
+        self.stop()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+        self._socket.close()
+
+
+def until(ready: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for a condition, or fail."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
 @contextlib.contextmanager
-def running(app: Any) -> Iterator[Service]:
-    """An application on a free port, in a thread of its own."""
-    service = Service(app)
+def serving(*apps: Any) -> Iterator[list[Served]]:
+    """Applications that run, and end in the reverse order."""
+    served: list[Served] = []
     try:
-        yield service
+        for app in apps:
+            served.append(Served(app))
+        yield served
     finally:
-        service.join()
+        for each in served:
+            each.stop()
+        for each in reversed(served):
+            each.join()
 
 
 @contextlib.contextmanager

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.compliance.serving.cases import until
 from tests.routing.proxy.cases import Pair, Words, request, routed, text_of
 from tests.routing.proxy.overhead import measure, sentences
+from tests.routing.proxy.scripted import until
 
 _REQUESTS = 200
 

@@ -8,9 +8,8 @@ import time
 import httpx
 import pytest
 
-from tests.compliance.serving.cases import until
 from tests.routing.proxy.cases import Pair, request, routed
-from tests.routing.proxy.scripted import event_of
+from tests.routing.proxy.scripted import event_of, until
 
 
 def _open(pair: Pair, text: str = "an easy one") -> httpx.Request:
