@@ -17,7 +17,7 @@ from sparseft.compliance.serving.body import discard, read_body
 from sparseft.compliance.serving.frame import request_id_of
 from sparseft.compliance.serving.problems import Problem
 from sparseft.errors import DataError
-from sparseft.routing.proxy.answers import REASONS, Events
+from sparseft.routing.proxy.answers import Events
 from sparseft.routing.proxy.call import Caller
 from sparseft.routing.proxy.forward import Choice, Forwarded, Forwarder, Job, NoAnswer
 from sparseft.routing.proxy.gate import Full, Gate, Ticket
@@ -25,6 +25,7 @@ from sparseft.routing.proxy.limits import Limits
 from sparseft.routing.proxy.numbers import declared, watch_breaker
 from sparseft.routing.proxy.problems import ProxyProblem
 from sparseft.routing.proxy.query import query_of
+from sparseft.routing.proxy.refusals import no_answer, no_room
 from sparseft.routing.proxy.relay import EventStream, unless_left
 from sparseft.routing.proxy.request import parsed, passed_on
 from sparseft.routing.proxy.scorer import RouterFailed, Scorer
@@ -59,6 +60,7 @@ class Completions:
             "large": Caller(large, limits.max_answer_bytes),
         }
         self._sides = {"small": "small", "large": "large", small.name: "small", large.name: "large"}
+        self._names = {"small": small.name, "large": large.name}
         self._gate = Gate(limits.concurrency, limits.queue)
         self._scorer: Scorer | None = None
         self.metrics = declared(lambda: self._gate.inside)
@@ -115,7 +117,7 @@ class Completions:
             ticket = self._gate.enter()
         except Full as error:
             await discard(request)
-            raise self._full(error, close=True) from error
+            raise no_room(error, self._gate.inside, close=True) from error
         handed_over = False
         try:
             content = await read_body(request, self._body_limits)
@@ -139,7 +141,7 @@ class Completions:
                 "sparseft_queue_seconds", await ticket.start(self._limits.queue_seconds)
             )
         except Full as error:
-            raise self._full(error) from error
+            raise no_room(error, self._gate.inside) from error
         name = request_id_of(request.scope)
         body = parsed(content)
         trace = Trace()
@@ -153,7 +155,7 @@ class Completions:
         try:
             found = await self._forwarder.forward(job, trace.choice, began)
         except NoAnswer as error:
-            raise self._no_answer(error, trace) from error
+            raise no_answer(error, self._names, trace.headers(None)) from error
         fallback = str(int(found.side != trace.choice.side))
         self.metrics.add("sparseft_answered_total", route=found.side, fallback=fallback)
         return self._response(found, trace, ticket)
@@ -203,31 +205,6 @@ class Completions:
                 self._forwarder.broke_off(found.side)
 
         return EventStream(answer, headers, ended)
-
-    def _no_answer(self, error: NoAnswer, trace: Trace) -> ProxyProblem:
-        late = all(failure.reason == "timeout" for _, failure in error.failures)
-        said = "; ".join(
-            f"{self._callers[side].upstream.name}: {REASONS[failure.reason]}"
-            for side, failure in error.failures
-        )
-        headers = trace.headers(None)
-        waits = [failure.retry_after for _, failure in error.failures if failure.retry_after]
-        if waits:
-            headers["Retry-After"] = str(int(min(waits)) + 1)
-        return ProxyProblem(
-            "upstreams_timed_out" if late else "upstreams_failed",
-            f"expected an answer of an upstream, got none ({said}); try again later.",
-            headers=headers,
-        )
-
-    def _full(self, full: Full, close: bool = False) -> ProxyProblem:
-        headers = {"Retry-After": str(full.seconds), **({"Connection": "close"} if close else {})}
-        return ProxyProblem(
-            "overloaded",
-            f"expected room for another request, got {self._gate.inside} under way or waiting; try "
-            "again later.",
-            headers=headers,
-        )
 
     def _observe_batch(self, seconds: float, size: int) -> None:
         self.metrics.observe("sparseft_router_seconds", seconds)

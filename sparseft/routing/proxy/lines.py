@@ -34,8 +34,10 @@ class Lines(httpx.AsyncBaseTransport):
     def __init__(self, url: str, idle: int) -> None:
         self._limit = idle
         self._idle: list[httpx.AsyncHTTPTransport] = []
-        self._secure: ssl.SSLContext | bool = httpx.create_ssl_context()
         self._proxy = _proxy_of(url)
+        # Made once, as it reads all certificates; without TLS there is nothing to verify.
+        tls = self._proxy is not None or urlsplit(url).scheme == "https"
+        self._secure: ssl.SSLContext | bool = httpx.create_ssl_context() if tls else False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; its connection comes back when the response has been read and closed."""

@@ -104,7 +104,7 @@ def minilm_router(exemplars: int) -> Any:
     texts = sentences(exemplars, seed=1)
     queries = [query_of(Context(f"d{n}", 0, "", text, {})) for n, text in enumerate(texts)]
     pool = Pool(tuple(Exemplar(query, n % 2 == 0) for n, query in enumerate(queries)))
-    return WeightedVote(pool, load_encoder(ModelConfig()))
+    return WeightedVote(pool, load_encoder(ModelConfig("minilm")))
 
 
 def sentences(count: int, seed: int) -> list[str]:
@@ -163,7 +163,7 @@ def main() -> None:
         each.start()
     try:
         url = f"http://127.0.0.1:{ports[2]}"
-        httpx.get(f"{url}/healthz", timeout=300, trust_env=False)  # a model is loaded before
+        httpx.get(f"{url}/healthz", timeout=120, trust_env=False)  # a model is loaded before
         measure(url, sentences(50, seed=2), 4)  # imports, caches, connections
         loads: list[dict[str, Any]] = [{"concurrency": 1000, "rate": r} for r in options.rate]
         loads += [{"concurrency": count} for count in options.concurrency]

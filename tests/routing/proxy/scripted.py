@@ -19,7 +19,7 @@ class Upstream:
     """An ASGI application; answers with `mode` of each request in turn, after the last the last.
 
     Modes: ok; stream:N, N chunks 20 ms apart where a stream is asked for; slow:SECONDS, then ok;
-    500, 400, 401, …: that status; 429:SECONDS, with Retry-After; malformed: no JSON; choiceless;
+    500, 400, 401, …: that status, and the key repeated; 429:SECONDS, with Retry-After; malformed: no JSON; choiceless;
     error: status 200 with an error in it; cut: breaks off in the body; late-cut: a stream that
     breaks off in its third event; comment: a stream that begins with comments; empty: a stream of
     [DONE] alone; endless: a stream without end; hung: headers, then nothing.
@@ -66,7 +66,11 @@ class Upstream:
             await asyncio.sleep(float(detail))
         if mode.isdigit():
             headers = {"retry-after": detail} if detail else {}
-            said = b'{"error": {"message": "no", "code": "their_code"}}'
+            error = {
+                "message": f"no, {self.headers[-1].get('authorization')}",
+                "code": "their_code",
+            }
+            said = json.dumps({"error": error}).encode()
             await _send(send, int(mode), said, headers=headers)
         elif mode == "malformed":
             await _send(send, 200, b"<html>no")
@@ -133,7 +137,14 @@ class Served:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", backlog=512)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            backlog=512,
+            timeout_keep_alive=1,
+        )
         self.server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self.server.run, kwargs={"sockets": [self._socket]}, daemon=True
@@ -142,7 +153,7 @@ class Served:
         until(lambda: self.server.started or not self._thread.is_alive())
         assert self.server.started
         address = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=address, trust_env=False, timeout=60)
+        self.client = httpx.Client(base_url=address, trust_env=False, timeout=60, verify=False)
 
     def metric(self, line: str) -> float:
         """The value of a line of the metrics, which must be there once."""
