@@ -39,6 +39,7 @@ _LAYERS = {
     "mine": 5,
     "predict": 5,
     "serve": 5,
+    "route": 5,
     "report": 5,
     "reporting": 5,
     "case": 5,
@@ -70,6 +71,9 @@ _PACKAGES = {
         "fastapi",
         "starlette",
         "uvicorn",
+        # Of sparseft.routing: endpoints, and the proxy before them.
+        "openai",
+        "httpx",
     },
     4: {"tqdm", "accelerate"},
     5: {"matplotlib", "wandb_workspaces"},

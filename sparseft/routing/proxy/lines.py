@@ -40,17 +40,18 @@ class Lines(httpx.AsyncBaseTransport):
         self._secure: ssl.SSLContext | bool = httpx.create_ssl_context() if tls else False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; its connection comes back when the response has been read and closed."""
-        line = self._idle.pop() if self._idle else self._new()
-        try:
-            response = await line.handle_async_request(request)
-        except BaseException:
-            await line.aclose()
-            raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
-        response.stream = _Lent(response.stream, line, self)
-        response.request = request
-        return response
+        """Send a request; its connection comes back when the response has been read and closed.
+
+        A server may close an idle connection at the moment that it is used again. A request that
+        finds it closed before any answer is sent once more, over a new one: asking for a completion
+        changes nothing (RFC 9112, section 9.3.1).
+        """
+        if self._idle:
+            try:
+                return await self._sent(request, self._idle.pop())
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+                pass
+        return await self._sent(request, self._new())
 
     async def aclose(self) -> None:
         """Close the idle ones."""
@@ -63,6 +64,17 @@ class Lines(httpx.AsyncBaseTransport):
             self._idle.append(line)
         else:
             await line.aclose()
+
+    async def _sent(self, request: httpx.Request, line: httpx.AsyncHTTPTransport) -> httpx.Response:
+        try:
+            response = await line.handle_async_request(request)
+        except BaseException:
+            await line.aclose()
+            raise
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        response.stream = _Lent(response.stream, line, self)
+        response.request = request
+        return response
 
     def _new(self) -> httpx.AsyncHTTPTransport:
         return httpx.AsyncHTTPTransport(

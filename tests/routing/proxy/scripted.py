@@ -19,10 +19,11 @@ class Upstream:
     """An ASGI application; answers with `mode` of each request in turn, after the last the last.
 
     Modes: ok; stream:N, N chunks 20 ms apart where a stream is asked for; slow:SECONDS, then ok;
-    500, 400, 401, …: that status, and the key repeated; 429:SECONDS, with Retry-After; malformed: no JSON; choiceless;
-    error: status 200 with an error in it; cut: breaks off in the body; late-cut: a stream that
-    breaks off in its third event; comment: a stream that begins with comments; empty: a stream of
-    [DONE] alone; endless: a stream without end; hung: headers, then nothing.
+    500, 400, 401, …: that status, and the key repeated; 429:SECONDS, with Retry-After; malformed:
+    no JSON; choiceless; error: status 200 with an error in it; cut: breaks off in the body;
+    late-cut: a stream that breaks off in its third event; comment: a stream that begins with
+    comments; empty: a stream of [DONE] alone; endless: a stream without end; hung: headers, then
+    nothing.
     """
 
     def __init__(self, name: str, *modes: str) -> None:
@@ -216,6 +217,44 @@ def closing_server() -> Iterator[str]:
         with contextlib.suppress(OSError):
             socket.create_connection(server.getsockname(), timeout=1).close()
         until(lambda: not thread.is_alive())
+
+
+@contextlib.contextmanager
+def forgetful_server() -> Iterator[tuple[str, list[int]]]:
+    """A server that closes a connection on its second request; its base URL, and what came.
+
+    Of each request there is the number that it had on its connection, from 1.
+    """
+    came: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        _answer_once(connection, came)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v1", came
+        server.shutdown(socket.SHUT_RDWR)
+        until(lambda: not thread.is_alive())
+
+
+def _answer_once(connection: socket.socket, came: list[int]) -> None:
+    for number in (1, 2):
+        content = b""
+        while b"}]}" not in content.replace(b" ", b""):
+            part = connection.recv(65536)
+            if not part:
+                return
+            content += part
+        came.append(number)
+        if number == 1:
+            body = json.dumps(completion("small", {"messages": [{"content": ""}]})).encode()
+            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
 
 
 async def _send(

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from tests.routing.proxy.cases import VARIABLE, Pair, routed, text_of
-from tests.routing.proxy.scripted import Upstream, closing_server
+from tests.routing.proxy.scripted import Upstream, closing_server, forgetful_server
 
 # Mode of the small upstream, and the reason that is counted.
 _FAILURES = [
@@ -192,3 +192,12 @@ def test_an_idle_connection_that_the_upstream_closed_costs_nothing() -> None:
         time.sleep(1.4)  # the upstream's patience is 1 second, the proxy's own 2
         assert text_of(pair.ask("an easy one")) == "small"
         assert pair.count("attempts_total", route="small", outcome="ok") == 2
+
+
+def test_a_connection_that_is_closed_when_it_is_used_again_costs_nothing() -> None:
+    with forgetful_server() as (url, came), routed(of_small={"base_url": url}) as pair:
+        for _ in range(2):
+            answer = pair.ask("an easy one", "auto")
+            assert text_of(answer) == "small" and answer.headers["x-sparseft-fallback"] == "0"
+        assert came == [1, 2, 1]
+        assert not pair.large.bodies
