@@ -600,12 +600,12 @@ def main() -> None:
                 readme, {data: each[0] for data, each in made.items()}, "README.md"
             )
         for data, (_, text, entries) in made.items():
-            print("\n".join(text))
             if entries:
                 files.write_text(arguments.out / f"{data}.md", "\n".join(text).rstrip() + "\n")
                 write_csv(entries, arguments.out / f"{data}.csv")
         if arguments.readme:
             files.write_text(_README, readme)
+        print("\n".join(line for _, text, _ in made.values() for line in text))
     except SparseftError as error:
         raise SystemExit(str(error)) from error
 

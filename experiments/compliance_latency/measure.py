@@ -24,6 +24,7 @@ from cases import CASES, Decoder, models_of
 
 from sparseft import files, models, sparse
 from sparseft.compliance import Example, load_schema
+from sparseft.compliance.decoder import DecoderReader
 from sparseft.compliance.decoding import (
     Decoded,
     Drafts,
@@ -49,8 +50,13 @@ _UNTRAINED = {"max_length": 768, "answer_room": 128}
 def load(delta: str | None) -> tuple[Any, Reading]:
     """A merged fp32 model and its prompts."""
     if delta is not None:
-        evaluator = load_evaluator(delta)
-        return sparse.merge(evaluator.model), evaluator.reading
+        reader = load_evaluator(delta).reader
+        if not isinstance(reader, DecoderReader):
+            raise ConfigError(
+                f"expected the delta of a decoder, got one of {reader.settings()['reader']}; give "
+                "one of +experiment=compliance_decoder."
+            )
+        return sparse.merge(reader.model), reader.reading
     config = ModelConfig(
         name="smollm2", source="embedded", id="smollm2", pooling="auto", dtype="float32",
         max_length=_UNTRAINED["max_length"],
