@@ -5,7 +5,8 @@
     python experiments/compliance/run.py --dry-run
 
 Every tuned arm runs three learning rates on the first seed; the one with the best validation score
-runs the other seeds. Test scores play no part in the choice.
+runs the other seeds, after one rate beyond it where it is the lowest or highest. Test scores play
+no part in the choice.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from settings import ARMS, COMMON, DATA, SCALES, SEEDS, Arm
+from settings import ARMS, COMMON, DATA, FURTHER, SCALES, SEEDS, Arm
 
 from sparseft import files
 from sparseft.config import RunConfig
@@ -54,22 +55,35 @@ class Job:
         )
 
 
+def scales_of(data: str, arm: Arm) -> tuple[float, ...]:
+    """The rates that an arm tries, as far as it is known by now which."""
+    scores = _validation(data, arm, SCALES)
+    further = None if scores is None else FURTHER.get(_best(scores))
+    return SCALES if further is None else (*SCALES, further)
+
+
 def best_scale(data: str, arm: Arm) -> float | None:
     """The rate with the best validation score on the first seed; None: not all have run."""
     tuned = next(other for other in ARMS if other.name == arm.tuned_as)
-    scores = {}
-    for scale in SCALES:
-        path = Job(data, tuned, SEEDS[0], scale).path
-        if not path.is_file():
-            return None
-        scores[scale] = files.read_json(path)["result"]["validation"]
+    scores = _validation(data, tuned, scales_of(data, tuned))
+    return None if scores is None else _best(scores)
+
+
+def _validation(data: str, arm: Arm, scales: Sequence[float]) -> dict[float, float] | None:
+    paths = {scale: Job(data, arm, SEEDS[0], scale).path for scale in scales}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    return {s: float(files.read_json(p)["result"]["validation"]) for s, p in paths.items()}
+
+
+def _best(scores: dict[float, float]) -> float:
     return max(scores, key=lambda scale: (scores[scale], -abs(scale - 1)))
 
 
 def jobs(data: str, arm: Arm, seeds: Sequence[int]) -> Iterator[Job]:
     """What an arm needs, as far as it is known by now."""
     if arm.tuned_as == arm.name and SEEDS[0] in seeds:
-        for scale in SCALES:
+        for scale in scales_of(data, arm):
             yield Job(data, arm, SEEDS[0], scale)
     scale = best_scale(data, arm)
     if scale is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -26,6 +26,7 @@ _PRIOR = 2.0  # items as if seen after each item, in the proportion in which the
 _HEATS = (1.0, 1.5, 2.0, 3.0)
 _WEIGHTS = (0.0, 0.4, 0.7, 1.0)
 _BOOSTS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
+_USUAL = {"heat": 1.5, "weight": 0.7, "boost": 1.0}  # before any fit
 _WORST = -50.0  # of a text: one list that the scores rule out must not decide between settings
 
 
@@ -130,7 +131,7 @@ class Seen:
 def learn_chains(
     lists: Sequence[Sequence[int]], given: Sequence[int], items: int, values: int
 ) -> Chains:
-    """The chains of training lists of items 1 … `items`; without any they change nothing.
+    """The chains of training lists of items 1 … `items`, with the usual settings.
 
     An item after another is as likely as it was there under the same value, as if it had been seen
     before as often as under all values, and there as often as anywhere.
@@ -150,9 +151,9 @@ def learn_chains(
     share = total / total.sum()
     chances = (every + _PRIOR * share) / (every.sum(axis=1, keepdims=True) + _PRIOR)
     if values == 1:
-        return Chains(np.log(chances / share)[None])
+        return Chains(np.log(chances / share)[None], **_USUAL)
     own = (seen + _PRIOR * chances) / (seen.sum(axis=2, keepdims=True) + _PRIOR)
-    return Chains(np.log(own / share))
+    return Chains(np.log(own / share), **_USUAL)
 
 
 def fit_chains(chains: Chains, seen: Sequence[Seen]) -> Chains:
@@ -160,7 +161,7 @@ def fit_chains(chains: Chains, seen: Sequence[Seen]) -> Chains:
     if not seen:
         return chains
     # The grid is walked one setting at a time, which needs a tenth of the steps of all of it.
-    best = replace(chains, heat=_HEATS[1], weight=_WEIGHTS[2], boost=_BOOSTS[2])
+    best = chains
     reached = _fit_of(best, seen)
     moves: list[tuple[str, float]] = [
         *(("heat", heat) for heat in _HEATS),

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from sparseft.compliance.answer import Answer
-from sparseft.compliance.encoder.chains import Chains, Seen, fit_chains, learn_chains
+from sparseft.compliance.encoder.chains import Chains, Seen, fit_chains
 from sparseft.compliance.encoder.heats import fit_heat
+from sparseft.compliance.encoder.lists import learned_chains, list_and_value
 from sparseft.compliance.encoder.outcome import TextScores, answer_of
 from sparseft.compliance.encoder.plan import FieldPlan, plan_of
 from sparseft.compliance.encoder.rows import Read, read
-from sparseft.compliance.fields import Field
 from sparseft.compliance.schema import Schema
 from sparseft.compliance.transcript import Example, Transcript
 from sparseft.data.segments import SegmentEncoder
@@ -124,45 +124,21 @@ class EncoderReader:
                 seen = [(each.read, each.scores) for each in scans]
                 golds = [field.canonical(example.gold[field.name]) for example in validation]
                 self.heats[field.name] = fit_heat(field, self.plan, seen, golds)
-        for name in self.plan.layout.tags:
-            self.chains[name] = self._fitted(self.schema[name], train, validation, scans)
+        for name, chains in learned_chains(self.schema, self.plan, train).items():
+            lists = []
+            for example, scan in zip(validation, scans, strict=True):
+                items, value = list_and_value(example, name, self.schema, self.plan)
+                lists.append(Seen(scan.scores.tags[name], self._prior(name, scan), items, value))
+            self.chains[name] = fit_chains(chains, lists)
 
-    def _fitted(
-        self,
-        field: Field,
-        train: Sequence[Example],
-        validation: Sequence[Example],
-        scans: Sequence[Scan],
-    ) -> Chains:
-        given = field.given
-        values = (None,) if given is None else self.plan.values[given]
-
-        def items(example: Example) -> list[int]:
-            gold = field.canonical(example.gold[field.name])
-            return [field.choices.index(value) + 1 for value in gold]
-
-        def value(example: Example) -> int:
-            if given is None:
-                return 0
-            return values.index(self.schema[given].canonical(example.gold[given]))
-
-        def prior(scan: Scan) -> np.ndarray:
-            if given is None:
-                return np.zeros(1)
-            scores = scan.scores.choices[given] / self.heats[given]
-            return scores - np.logaddexp.reduce(scores)
-
-        learned = learn_chains(
-            [items(example) for example in train],
-            [value(example) for example in train],
-            len(field.choices),
-            len(values),
-        )
-        seen = [
-            Seen(scan.scores.tags[field.name], prior(scan), items(example), value(example))
-            for example, scan in zip(validation, scans, strict=True)
-        ]
-        return fit_chains(learned, seen)
+    def _prior(self, name: str, scan: Scan) -> np.ndarray:
+        """Log-probabilities of the values that a list is given."""
+        given = self.schema[name].given
+        if given is None:
+            return np.zeros(1)
+        scores = scan.scores.choices[given] / self.heats[given]
+        found: np.ndarray = scores - np.logaddexp.reduce(scores)
+        return found
 
     @torch.no_grad()
     def _batch(self, transcripts: Sequence[Transcript]) -> list[Scan]:

@@ -12,6 +12,7 @@ from sparseft import models
 from sparseft.compliance import Example
 from sparseft.compliance.corpus import Corpus
 from sparseft.compliance.encoder import EncoderReader, Read, plan_of, read_example
+from sparseft.compliance.encoder.lists import learned_chains
 from sparseft.compliance.encoder.outcome import answer_of
 from sparseft.compliance.encoder.reader import text_scores
 from sparseft.compliance.rules import apply_rules
@@ -65,6 +66,8 @@ class EncoderSide:
         self.encoder = SegmentEncoder(
             loaded.tokenizer, self.plan.layout, config.model.max_length, apart
         )
+        # Lists are validated as they will be read, but for settings that are fitted at the end.
+        self.chains = learned_chains(corpus.schema, self.plan, corpus.train)
         self.device = device
         self._model: SegmentModel = loaded.model.to(device)
 
@@ -153,7 +156,14 @@ class EncoderSide:
                 loss = float(segment_loss(scores, labels.places, labels.targets))
                 for text, number in enumerate(numbers.tolist()):
                     own = text_scores(scores, labels.places, text)
-                    answer = answer_of(rows.read_of(number), own, self.schema, self.plan, draws=0)
+                    answer = answer_of(
+                        rows.read_of(number),
+                        own,
+                        self.schema,
+                        self.plan,
+                        chains=self.chains,
+                        draws=0,
+                    )
                     found.append((number, answer.values, loss / rows.rows))
         finally:
             self.model.train(mode)
