@@ -127,9 +127,11 @@ def main() -> None:
     parser.add_argument("--data", nargs="*", choices=sorted(DATA), default=sorted(DATA)[::-1])
     parser.add_argument("--arms", nargs="*", choices=[arm.name for arm in ARMS])
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS)
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="another folder of records")
     parser.add_argument("--output", type=Path, default=Path("runs/compliance"))
     parser.add_argument("--dry-run", action="store_true", help="say what is left to do")
     arguments = parser.parse_args()
+    globals()["_RESULTS"] = arguments.results
     for data in arguments.data:
         for arm in ARMS:
             if data not in arm.data or (arguments.arms and arm.name not in arguments.arms):
