@@ -25,7 +25,10 @@ def _run(folder: Path) -> Any:
         seed=3,
         task=SimpleNamespace(compliance=SimpleNamespace(owner="hybrid")),
     )
-    return SimpleNamespace(config=config, corpus=corpus, records=records[8:], folder=folder)
+    metrics = {"seconds_p50": 0.1234, "seconds_p95": 0.25, "price": 0.0125}
+    return SimpleNamespace(
+        config=config, corpus=corpus, records=records[8:], folder=folder, metrics=metrics
+    )
 
 
 def test_a_run_gets_its_page(tmp_path: Path) -> None:
