@@ -145,10 +145,13 @@ def test_a_wrong_split_or_seed_is_refused(split: str, seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_prompt_with_its_answer_fits_the_usual_length() -> None:
+def test_a_prompt_with_its_answer_fits_the_length_of_the_experiment() -> None:
     transformers = pytest.importorskip("transformers")
+    from omegaconf import OmegaConf
+
     from sparseft.errors import ModelError
     from sparseft.models.embedded import embedded_gguf
+    from sparseft.paths import conf_dir
 
     try:
         path = embedded_gguf("smollm2")
@@ -161,5 +164,6 @@ def test_a_prompt_with_its_answer_fits_the_usual_length() -> None:
         prompt, answer = schema.prompt(example.transcript.render()), schema.answer(example.gold)
         answers.append(len(tokenizer(answer)["input_ids"]))
         both.append(len(tokenizer(prompt)["input_ids"]) + answers[-1])
-    assert sorted(both)[297] <= 650
+    experiment = OmegaConf.load(conf_dir() / "experiment" / "compliance_decoder.yaml")
+    assert sorted(both)[297] <= experiment.model.max_length  # 99 of 100 are read whole
     assert max(answers) <= 110
