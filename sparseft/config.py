@@ -169,7 +169,9 @@ class ComplianceConfig:
     # of an encoder: each segment in one of its own, whose neighbours the head sees; or several
     # together, up to model.max_length tokens
     windows: Literal["own", "shared"] = "own"
-    hard_negatives: int = 0  # rows added to the training rows of the second round
+    # rows added to the training rows of the second round; auto: as many again as there are, where
+    # the data can make them and there is an epoch for them
+    hard_negatives: int | Literal["auto"] = 0
     hard_negative_epochs: int = 2  # the last ones of training.epochs, with those rows
     fast_forward: bool = True
     decode_batch: int = 1
@@ -179,7 +181,8 @@ class ComplianceConfig:
     utilisation: float = 1.0  # share of the paid time that evaluates
 
     def __post_init__(self) -> None:
-        _not_negative("task.compliance.hard_negatives", self.hard_negatives)
+        if self.hard_negatives != "auto":
+            _not_negative("task.compliance.hard_negatives", self.hard_negatives)
         for key in ("hard_negative_epochs", "decode_batch", "recall_margin", "price_per_hour"):
             _positive(f"task.compliance.{key}", getattr(self, key))
         for key in ("recall_margin", "alarm_precision", "utilisation"):

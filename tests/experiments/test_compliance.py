@@ -181,7 +181,7 @@ def test_arms_are_taken_at_the_rate_of_validation_and_missing_runs_are_counted(
     # 31 runs; three sparse ones are missing, six of lora, ...
     shown = (
         "6 of 31 runs are done, 25 missing (sparse: 3; lora: 6; full: 7; sparse, model only: 4; "
-        "sparse, hard negatives: 5). Left out, as run.py does not ask for them: "
+        "sparse, no hard negatives: 5). Left out, as run.py does not ask for them: "
         "sparse.seed1.x3.json."
     )
     assert main[-1].endswith(shown) and main[-1] in text

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from sparseft import files, methods, models, sparse
+from sparseft import files, methods, models
 from sparseft.compliance import Example, Record, Schema, load_schema
 from sparseft.compliance.corpora import load_corpus, variants_of
 from sparseft.compliance.corpus import Corpus
@@ -23,22 +22,21 @@ from sparseft.compliance.rules import check_rules
 from sparseft.compliance.scores import check_scorers, score
 from sparseft.config import ComplianceConfig, RunConfig
 from sparseft.errors import ConfigError
-from sparseft.methods import MethodContext, Prepared
-from sparseft.models.task_model import in_whole_batches
-from sparseft.results import Result, config_hash, environment
-from sparseft.selection.layout import layout_of
+from sparseft.methods import Prepared
+from sparseft.results import environment
 from sparseft.training.compliance.decoder_side import DecoderSide
 from sparseft.training.compliance.encoder_side import EncoderSide
 from sparseft.training.compliance.metrics import main_metrics
 from sparseft.training.compliance.side import Rows, Side
 from sparseft.training.compliance.targeting import Target, draw_variants, targets
-from sparseft.training.devices import device_name, resolve_device, seed_everything
+from sparseft.training.devices import device_name, resolve_device
 from sparseft.training.folder import RunOutcome, finished_result, run_folder, tracker_of_run
 from sparseft.training.loop import train
-from sparseft.training.meters import tensor_bytes
 from sparseft.training.prefix_cache import CacheOfRun, build_for_run
+from sparseft.training.preparing import prepare_task
 from sparseft.training.progress import TrainOutcome
 from sparseft.training.record import MetricsLog
+from sparseft.training.recording import result_of_task, save_task_delta
 
 __all__ = ["EvaluatedRun", "execute_compliance"]
 
@@ -80,7 +78,6 @@ def execute_compliance(
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     mapping = config.to_mapping()
-    digest = config_hash(mapping)
     folder = run_folder(config)
     where = environment(device_name(device), torch.get_num_threads())
     done = finished_result(folder / "result.json", where, config.rerun)
@@ -113,10 +110,20 @@ def execute_compliance(
         files.write_json(folder / "scores.json", scores, sort_keys=False)
         if look is not None:
             look(EvaluatedRun(config, corpus, evaluator, records, metrics, folder))
-        result = run.result(
-            prepared, outcome, cache, metrics, delta_bytes, where, mapping, digest,
-            {**notes, "calibration": calibration},
-        )  # fmt: skip
+        result = result_of_task(
+            config,
+            prepared,
+            outcome,
+            cache,
+            metric=_METRIC,
+            metrics=metrics,
+            data={"name": corpus.name, "sha256": corpus.sha256, **corpus.report},
+            head_seconds=run.head_seconds,
+            total_parameters=run.total_parameters,
+            delta_bytes=delta_bytes,
+            environment=where,
+            notes={**notes, "calibration": calibration},
+        )
         result.save(folder / "result.json")
         summary = {f"test/{name}": value for name, value in metrics.items()}
     finally:
@@ -133,12 +140,14 @@ def _check(config: RunConfig) -> None:
             "expected constructs=none with task=compliance, got mined ones: they are of labelled "
             "texts; leave constructs out."
         )
-    if settings.hard_negatives and settings.hard_negative_epochs >= config.training.epochs:
+    if settings.hard_negatives in (0, "auto"):
+        return
+    if settings.hard_negative_epochs >= config.training.epochs:
         raise ConfigError(
             "expected task.compliance.hard_negative_epochs below training.epochs "
             f"({config.training.epochs}), got {settings.hard_negative_epochs}; change one of them."
         )
-    if settings.hard_negatives and variants_of(config.data) is None:
+    if variants_of(config.data) is None:
         raise ConfigError(
             f"expected data that hard negatives can be made of (data=service), got "
             f"{config.data.name}; set task.compliance.hard_negatives=0."
@@ -173,63 +182,25 @@ class _Run:
 
     def prepare(self, method: methods.Method) -> Prepared:
         """The model made ready by the method."""
-
-        def analysed(count: int) -> list[dict[str, Tensor]]:
-            loader = self.train_batches
-            loader.set_epoch(self.config.training.epochs)  # an order that training never sees
-            drawn = []
-            for batch in loader.batches():
-                keys = ("input_ids", "attention_mask", "labels")
-                drawn.append({key: batch[key] for key in keys})
-                if len(drawn) == count:
-                    break
-            loader.set_epoch(0)
-            return drawn
-
         warm = self.side.warm_up(self.train_batches)
         self.head_seconds = 0.0 if warm is None else warm.seconds
-
-        def unseen(count: int, _: int) -> Iterator[dict[str, Tensor]]:
-            # No head was fitted to any row: to the pretrained model all of them are held out.
-            return iter(analysed(count))
-
-        context = MethodContext(
-            batches=analysed,
-            seed=self.config.seed,
-            num_layers=len(layout_of(self.side.model).layers),
-            options={k: v for k, v in self.config.method.items() if k not in ("name", "lr")},
-            held_out=unseen if warm is None else warm.held_out,
-        )
-        seed_everything(self.config.seed)
-        with in_whole_batches(self.side.model):
-            prepared = method(self.side.model, context)
-        if prepared.refresh is not None:
-            raise ConfigError(
-                "expected method.refresh=null with task=compliance, got refreshes; leave it out."
-            )
-        if not prepared.body:
-            raise ConfigError(
-                f"expected a method that trains the backbone, got {self.config.method['name']}: "
-                "what a reader has beside it is small; choose another method."
-            )
-        return prepared
+        held_out = None if warm is None else warm.held_out
+        return prepare_task(self.config, method, self.side.model, self.train_batches, held_out)
 
     def train(
         self, prepared: Prepared, log: MetricsLog
     ) -> tuple[TrainOutcome, CacheOfRun, dict[str, Any]]:
         """Both rounds, or the one where no hard negatives are asked for."""
-        training, settings = self.config.training, self.settings
-        extra = settings.hard_negative_epochs if settings.hard_negatives else 0
+        training = self.config.training
+        count, extra = self.second_round()
         first = replace(training, epochs=training.epochs - extra)
         outcome, cache = self.round(prepared, self.train_batches, first, log)
-        if not settings.hard_negatives:
+        if not count:
             return outcome, cache, {}
         aims = self.aims()
         made = variants_of(self.config.data)
         assert made is not None
-        added = draw_variants(
-            self.corpus.train, made[1], aims, settings.hard_negatives, self.config.seed
-        )
+        added = draw_variants(self.corpus.train, made[1], aims, count, self.config.seed)
         rows = self.side.batches([*self.corpus.train, *added], seed=self.config.seed + 1)
         second = replace(training, epochs=extra)
         log.shift = int(outcome.cost["steps"])
@@ -243,6 +214,15 @@ class _Run:
         }
         seconds = outcome.cost["train_seconds"] + outcome.cost["evaluation_seconds"]
         return _both(outcome, later, seconds), _both_caches(cache, more), notes
+
+    def second_round(self) -> tuple[int, int]:
+        """How many hard negatives are wanted, and for how many epochs."""
+        count, epochs = self.settings.hard_negatives, self.settings.hard_negative_epochs
+        if count == "auto":
+            epochs = min(epochs, self.config.training.epochs - 1)
+            made = variants_of(self.config.data) is not None
+            count = len(self.corpus.train) if made and epochs else 0
+        return (count, epochs) if count else (0, 0)
 
     def round(
         self, prepared: Prepared, rows: Rows, training: Any, log: MetricsLog
@@ -311,82 +291,14 @@ class _Run:
         self, folder: Path, prepared: Prepared, evaluator: Evaluator, metrics: dict[str, float]
     ) -> int:
         """Write the delta with all that an evaluation needs; returns the bytes of its values."""
-        values = [p.detach() for p in (*prepared.body, *prepared.head)]
-        if prepared.selection is None or self.config.training.save == "none":
-            return tensor_bytes(values)
-        extra = {
-            "task": "compliance",
-            "model": self.config.to_mapping()["model"],
-            "data": {"name": self.corpus.name, "sha256": self.corpus.sha256},
-            "method": str(self.config.method["name"]),
-            "seed": self.config.seed,
-            "metrics": {f"test {name}": round(value, 6) for name, value in metrics.items()},
-        }
-        # Not sorted: the order of fields and values is part of a schema.
-        beside = {SETTINGS_FILE: json.dumps(evaluator.settings(), indent=2)}
-        sparse.save_delta(prepared.model, folder / "delta", extra=extra, beside=beside)
-        return (folder / "delta" / "delta.safetensors").stat().st_size
-
-    def result(
-        self,
-        prepared: Prepared,
-        outcome: TrainOutcome,
-        cache: CacheOfRun,
-        metrics: dict[str, float],
-        delta_bytes: int,
-        where: dict[str, Any],
-        mapping: dict[str, Any],
-        digest: str,
-        notes: dict[str, Any],
-    ) -> Result:
-        """The record of the run."""
-        config, selection = self.config, prepared.selection
-        trained = [*prepared.body, *prepared.head]
-        return Result(
-            experiment=config.experiment,
-            task=config.task.name,
-            method=str(config.method["name"]),
-            model=config.model.name,
-            seed=config.seed,
+        return save_task_delta(
+            self.config,
+            prepared,
+            folder,
+            data={"name": self.corpus.name, "sha256": self.corpus.sha256},
             metrics=metrics,
-            validation=outcome.score,
-            seconds_to_best=outcome.seconds_to_best
-            + self.head_seconds
-            + prepared.analysis_seconds
-            + cache.seconds,
-            cost={
-                **outcome.cost,
-                "analysis_seconds": prepared.analysis_seconds,
-                "head_warmup_seconds": self.head_seconds,
-                "cache_seconds": cache.seconds,
-                "cache_bytes": cache.bytes,
-                "constructs_seconds": 0.0,
-                "trainable_parameters": sum(p.numel() for p in trained),
-                "total_parameters": self.total_parameters,
-                "delta_bytes": delta_bytes,
-            },
-            selection=None
-            if selection is None
-            else {
-                "density": selection.density,
-                "lowest_layer": selection.lowest_layer,
-                "units_by_kind": selection.units_by_kind(),
-                "heat_map": selection.heat_map(),
-            },
-            data={"name": self.corpus.name, "sha256": self.corpus.sha256, **self.corpus.report},
-            tuning={"lr": config.lr * prepared.lr_factor, "lr_scale": config.lr_scale},
-            environment=where,
-            config=mapping,
-            config_hash=digest,
-            notes={
-                **prepared.notes,
-                **cache.notes,
-                **outcome.notes,
-                **notes,
-                "metric": _METRIC,
-                "best_epoch": outcome.best_epoch,
-                "best_step": outcome.best_step,
-            },
+            # Not sorted: the order of fields and values is part of a schema.
+            beside={SETTINGS_FILE: json.dumps(evaluator.settings(), indent=2)},
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -50,6 +51,16 @@ def test_a_run_ends_with_records_scores_and_a_delta(model: Path, tmp_path: Path)
     assert execute_compliance(config).skipped
     fields = json.loads((outcome.folder / "scores.json").read_text())["fields"]
     assert list(fields) == list(load_schema("service").names)
+
+
+@pytest.mark.parametrize(("epochs", "rows"), [(2, 13), (1, None)])
+def test_auto_makes_as_many_hard_negatives_as_there_are_rows(
+    model: Path, tmp_path: Path, epochs: int, rows: int | None
+) -> None:
+    config = small_config(model, tmp_path, hard_negatives="auto")
+    config = replace(config, training=replace(config.training, epochs=epochs))
+    notes = execute_compliance(config).result.notes
+    assert notes.get("hard_negatives", {}).get("rows") == rows
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
