@@ -21,6 +21,7 @@ __all__ = [
     "ComplianceConfig",
     "ConstructsConfig",
     "DataConfig",
+    "DstConfig",
     "ModelConfig",
     "OutOfScopeConfig",
     "RunConfig",
@@ -81,8 +82,19 @@ class DataConfig:
     """Which texts and labels, and how many of them are used."""
 
     name: str
-    # simulator, abcd and transcripts: of task=compliance
-    kind: Literal["builtin", "files", "hub", "simulator", "abcd", "transcripts"] = "builtin"
+    # simulator, abcd and transcripts: of task=compliance; dialogues (built-in ones), multiwoz and
+    # turns (a user's own files): of task=dst and task=routing
+    kind: Literal[
+        "builtin",
+        "files",
+        "hub",
+        "simulator",
+        "abcd",
+        "transcripts",
+        "dialogues",
+        "multiwoz",
+        "turns",
+    ] = "builtin"
     root: str | None = None  # None: ../shared/data beside the checkout or the working directory
     train: str | None = None  # files are relative to `root`, or absolute
     validation: str | None = None
@@ -193,21 +205,38 @@ class ComplianceConfig:
 
 
 @dataclass(frozen=True)
+class DstConfig:
+    """How dialogue states are learned and compared."""
+
+    separator: str | None = "|"  # of several accepted values in the gold
+    warmup_rows: int = 1024  # turns that the head is fitted to before any method starts
+    validation_dialogues: int = 100
+
+    def __post_init__(self) -> None:
+        for key in ("warmup_rows", "validation_dialogues"):
+            _positive(f"task.dst.{key}", getattr(self, key))
+        _require(self.separator != "", "task.dst.separator", "a text, or null", self.separator)
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """What is learned, and the metric that chooses the best epoch and leads the reports."""
 
-    name: Literal["classification", "compliance"] = "classification"
+    name: Literal["classification", "compliance", "dst"] = "classification"
     # auto: accuracy, or micro_f1 where a text may have several labels
     metric: Literal["auto", "accuracy", "macro_f1", "micro_f1"] = "auto"
     compliance: ComplianceConfig | None = None
+    dst: DstConfig | None = None
 
     def __post_init__(self) -> None:
-        _require(
-            (self.compliance is not None) == (self.name == "compliance"),
-            "task.compliance",
-            "a section for task=compliance, and null for any other",
-            self.compliance,
-        )
+        for name in ("compliance", "dst"):
+            section = getattr(self, name)
+            _require(
+                (section is not None) == (self.name == name),
+                f"task.{name}",
+                f"a section for task={name}, and null for any other",
+                section,
+            )
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ _log = logging.getLogger("sparseft.run")
 _LEADING = {
     "classification": {"accuracy": "accuracy", "macro_f1": "macro-F1"},
     "compliance": {"field_accuracy": "field accuracy", "macro_f1": "macro-F1"},
+    "dst": {"jga_strict": "joint goal accuracy", "turn_accuracy_strict": "turn accuracy"},
 }
 
 # Tells a worker of a parallel launcher that nobody reads its `_Sweep`.
@@ -147,6 +148,10 @@ def _execute(config: RunConfig) -> RunOutcome:
         from sparseft.training.compliance import execute_compliance
 
         return execute_compliance(config, look=write_page)
+    if config.task.name == "dst":
+        from sparseft.training.dst import execute_dst
+
+        return execute_dst(config)
     return execute(config, look=_write_examples)
 
 

@@ -8,10 +8,19 @@ from sparseft.models.classifier import (
 )
 from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
 from sparseft.models.language import AnswerModel, LoadedLanguageModel, load_language
-from sparseft.models.load import LoadedModel, LoadedSegmentModel, is_encoder, load, load_segments
+from sparseft.models.load import (
+    LoadedModel,
+    LoadedSegmentModel,
+    LoadedTracker,
+    is_encoder,
+    load,
+    load_segments,
+    load_tracker,
+)
 from sparseft.models.prefix import FrozenPrefix
 from sparseft.models.segments import SegmentLayout, SegmentModel
 from sparseft.models.task_model import TaskModel, TaskOutput
+from sparseft.models.tracker import TrackerLayout, TrackerModel
 
 __all__ = [
     "EMBEDDED",
@@ -20,12 +29,15 @@ __all__ = [
     "LoadedLanguageModel",
     "LoadedModel",
     "LoadedSegmentModel",
+    "LoadedTracker",
     "Pooling",
     "SegmentLayout",
     "SegmentModel",
     "TaskModel",
     "TaskOutput",
     "TextClassifier",
+    "TrackerLayout",
+    "TrackerModel",
     "embedded_gguf",
     "embedded_path",
     "is_encoder",
@@ -33,5 +45,6 @@ __all__ = [
     "load",
     "load_language",
     "load_segments",
+    "load_tracker",
     "mean_pooling",
 ]

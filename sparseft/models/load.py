@@ -20,6 +20,7 @@ from sparseft.errors import ConfigError, ModelError
 from sparseft.models.classifier import Pooling, TextClassifier
 from sparseft.models.embedded import EMBEDDED, embedded_gguf, embedded_path
 from sparseft.models.segments import SegmentLayout, SegmentModel
+from sparseft.models.tracker import TrackerLayout, TrackerModel
 
 if TYPE_CHECKING:
     from sparseft.config import ModelConfig
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadedModel",
     "LoadedSegmentModel",
+    "LoadedTracker",
     "is_encoder",
     "load",
     "load_pretrained",
     "load_segments",
+    "load_tracker",
 ]
 
 _log = logging.getLogger(__name__)
@@ -98,6 +101,29 @@ def load_segments(config: ModelConfig, layout: SegmentLayout, seed: int = 0) -> 
         backbone.pooler = None
     model = SegmentModel(backbone, layout, seed)
     return LoadedSegmentModel(model.eval(), tokenizer, config.name)
+
+
+@dataclass(frozen=True)
+class LoadedTracker:
+    """A tracker of dialogue states in eval mode on the CPU, its tokenizer, and the model's name."""
+
+    model: TrackerModel
+    tokenizer: Any
+    name: str
+
+
+def load_tracker(config: ModelConfig, layout: TrackerLayout, seed: int = 0) -> LoadedTracker:
+    """Load the model that `config` names as a tracker of dialogue states; its `pooling` is not
+    used.
+
+    Raises:
+        ModelError, ConfigError: as `load`.
+    """
+    backbone, tokenizer = load_pretrained(config, AutoModel, seed)
+    if getattr(backbone, "pooler", None) is not None:
+        backbone.pooler = None
+    model = TrackerModel(backbone, layout, seed)
+    return LoadedTracker(model.eval(), tokenizer, config.name)
 
 
 def load_pretrained(config: ModelConfig, kind: Any, seed: int = 0) -> tuple[Any, Any]:
