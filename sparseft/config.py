@@ -61,9 +61,11 @@ class ModelConfig:
     # of all layers, in training; null: the checkpoint's own. On a CPU drawing it costs as much
     # time as the forward pass.
     dropout: float | None = None
+    layers: int | None = None  # only the lowest ones, for a smaller model; null: all
 
     def __post_init__(self) -> None:
         _positive("model.max_length", self.max_length)
+        _positive("model.layers", self.layers)
         if self.dropout is not None:
             _require(0 <= self.dropout < 1, "model.dropout", "in [0, 1), or null", self.dropout)
 

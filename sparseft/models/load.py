@@ -203,6 +203,8 @@ def _load_model(
         for name, value in settings.to_dict().items():
             if "dropout" in name and isinstance(value, (int, float)):
                 setattr(settings, name, config.dropout)
+    if config.layers is not None:
+        _keep_layers(settings, config.layers)
     if "gguf_file" in source.options:
         _log.info("dequantising %s", source.options["gguf_file"])
     model, report = kind.from_pretrained(
@@ -216,6 +218,18 @@ def _load_model(
     # One forward of whole texts has no use for a key-value cache.
     model.config.use_cache = False
     return model, report
+
+
+def _keep_layers(settings: Any, layers: int) -> None:
+    whole = int(settings.num_hidden_layers)
+    if layers > whole:
+        raise ConfigError(
+            f"expected model.layers of at most {whole} for this model, got {layers}; set fewer."
+        )
+    settings.num_hidden_layers = layers
+    kinds = getattr(settings, "layer_types", None)  # of models whose layers differ
+    if kinds is not None:
+        settings.layer_types = list(kinds)[:layers]
 
 
 def _check_complete(backbone: PreTrainedModel, report: dict[str, Any], source: _Source) -> None:

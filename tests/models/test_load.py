@@ -14,6 +14,7 @@ from transformers import logging as transformers_logging
 from sparseft.config import ModelConfig
 from sparseft.errors import ConfigError, ModelError
 from sparseft.models import embedded, embedded_gguf, embedded_path, load
+from sparseft.selection.layout import layout_of
 from tests.tiny import FAMILIES, save_tiny_model, tiny, tiny_batch
 
 
@@ -222,3 +223,15 @@ def test_encoder_decoders_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ModelError, match="encoder-decoder 't5'"):
         load(folder_config(folder), num_labels=2)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_lowest_layers_alone_can_be_loaded(tmp_path: Path, family: str) -> None:
+    folder = save_tiny_model(tmp_path, family)
+    part = load(folder_config(folder, layers=2), 3).model.backbone
+    assert len(layout_of(part).layers) == 2
+    whole = load(folder_config(folder), 3).model.backbone.state_dict()
+    for name, value in part.state_dict().items():
+        assert torch.equal(value, whole[name]), name
+    with pytest.raises(ConfigError, match=r"model\.layers of at most 3"):
+        load(folder_config(folder, layers=4), 3)
