@@ -22,8 +22,10 @@ __all__ = [
     "ConstructsConfig",
     "DataConfig",
     "DstConfig",
+    "ExpertConfig",
     "ModelConfig",
     "OutOfScopeConfig",
+    "RoutingConfig",
     "RunConfig",
     "TaskConfig",
     "TrackingConfig",
@@ -221,17 +223,74 @@ class DstConfig:
 
 
 @dataclass(frozen=True)
+class ExpertConfig:
+    """One of the two models that turns are routed between."""
+
+    # recorded: answers of a file; tracker: the delta of a run of task=dst, which answers here
+    kind: Literal["recorded", "tracker"] = "recorded"
+    name: str | None = None
+    file: str | None = None  # JSONL or parquet; relative to data.root
+    system: str | None = None  # of a parquet file with several
+    delta: str | None = None
+    parameters: float | None = None  # that a token passes, to count operations; null: unknown
+    prompt_price: float = 0.0  # of a million tokens
+    answer_price: float = 0.0
+    instruction: int = (
+        0  # tokens of a prompt beside exemplars and the turn, where answers do not say
+    )
+    exemplars: int = 0  # of a prompt
+
+    def __post_init__(self) -> None:
+        needed = self.file if self.kind == "recorded" else self.delta
+        key = "file" if self.kind == "recorded" else "delta"
+        _require(bool(needed), f"{key} of an expert of kind {self.kind}", "given", needed)
+        _positive("parameters of an expert", self.parameters)
+        for key in ("prompt_price", "answer_price", "instruction", "exemplars"):
+            _not_negative(f"{key} of an expert", getattr(self, key))
+
+
+@dataclass(frozen=True)
+class RoutingConfig:
+    """Which models, which routers, and how they are compared."""
+
+    small: ExpertConfig | None = None  # null: the data's own, where it has answers
+    large: ExpertConfig | None = None
+    routers: tuple[str, ...] = ()  # names; none: all that apply
+    neighbours: int = 10
+    rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    budget: float = 0.5  # wanted share of large calls, one of the rates
+    normalise: bool = False  # values brought to one spelling before they are compared
+    separator: str | None = "|"  # of several accepted values in the gold
+    resamples: int = 1000  # of the bootstrap by dialogue
+
+    def __post_init__(self) -> None:
+        for key in ("neighbours", "resamples"):
+            _positive(f"task.routing.{key}", getattr(self, key))
+        rising = all(low < high for low, high in zip(self.rates, self.rates[1:], strict=False))
+        inside = all(0 <= rate <= 1 for rate in self.rates)
+        _require(
+            len(self.rates) > 1 and rising and inside,
+            "task.routing.rates",
+            "two or more rising shares from 0 to 1",
+            self.rates,
+        )
+        _require(self.budget in self.rates, "task.routing.budget", "one of the rates", self.budget)
+        _require(self.separator != "", "task.routing.separator", "a text, or null", self.separator)
+
+
+@dataclass(frozen=True)
 class TaskConfig:
     """What is learned, and the metric that chooses the best epoch and leads the reports."""
 
-    name: Literal["classification", "compliance", "dst"] = "classification"
+    name: Literal["classification", "compliance", "dst", "routing"] = "classification"
     # auto: accuracy, or micro_f1 where a text may have several labels
     metric: Literal["auto", "accuracy", "macro_f1", "micro_f1"] = "auto"
     compliance: ComplianceConfig | None = None
     dst: DstConfig | None = None
+    routing: RoutingConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("compliance", "dst"):
+        for name in ("compliance", "dst", "routing"):
             section = getattr(self, name)
             _require(
                 (section is not None) == (self.name == name),

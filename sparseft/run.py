@@ -39,6 +39,7 @@ _log = logging.getLogger("sparseft.run")
 _LEADING = {
     "classification": {"accuracy": "accuracy", "macro_f1": "macro-F1"},
     "compliance": {"field_accuracy": "field accuracy", "macro_f1": "macro-F1"},
+    "routing": {"jga": "joint goal accuracy", "aiq": "AIQ"},
     "dst": {"jga_strict": "joint goal accuracy", "turn_accuracy_strict": "turn accuracy"},
 }
 
@@ -148,6 +149,11 @@ def _execute(config: RunConfig) -> RunOutcome:
         from sparseft.training.compliance import execute_compliance
 
         return execute_compliance(config, look=write_page)
+    if config.task.name == "routing":
+        from sparseft.reporting.routing import write_routing_page
+        from sparseft.training.routing import execute_routing
+
+        return execute_routing(config, look=write_routing_page)
     if config.task.name == "dst":
         from sparseft.training.dst import execute_dst
 
@@ -197,6 +203,8 @@ def _summary(outcome: RunOutcome) -> str:
         lines.append("this configuration and commit have a result already; rerun=true runs again")
     elif outcome.resumed:
         lines.append("went on from the checkpoint of a run that was stopped")
+    if result.task == "routing":
+        return "\n".join([*lines, *_routed(outcome)])
     metrics = dict(result.metrics)
     shown = [(called, metrics.pop(name)) for name, called in _LEADING[result.task].items()]
     shown += [(name.replace("_", " "), value) for name, value in metrics.items()]
@@ -225,6 +233,28 @@ def _summary(outcome: RunOutcome) -> str:
         if (folder / name).exists():
             lines.append(f"  {'delta' if name == 'delta' else 'state'}     {folder / name}")
     return "\n".join(lines)
+
+
+def _routed(outcome: RunOutcome) -> list[str]:
+    result, folder = outcome.result, outcome.folder
+    metrics, notes = result.metrics, result.notes
+    saved = notes["router"]
+    lines = [
+        f"{notes['small']} and {notes['large']} on {result.data['name']}, seed {result.seed}",
+        f"  turns     {result.data['rows']['test']:,} of {result.data['dialogues']:,} dialogues, "
+        "pools from one half and tested on the other, both ways",
+        f"  routed    joint goal accuracy {metrics['jga']:.4f} with {metrics['share_large']:.0%} "
+        f"of the turns to the large model, at {metrics['cost_of_large_alone']:.2f} of its cost",
+        f"  alone     small {metrics['jga_small_alone']:.4f}, large "
+        f"{metrics['jga_large_alone']:.4f}; an oracle {metrics['jga_oracle']:.4f}",
+        f"  saved     {saved['router']}, turn accuracy {result.validation:.4f} held out"
+        + ("" if saved["saved"] else " (has no pool: nothing to write)"),
+        f"  page      {folder / 'routing.html'}",
+        f"  result    {folder / 'result.json'}, {result.cost['evaluation_seconds']:.0f} s",
+    ]
+    if saved["saved"]:
+        lines.append(f"  router    {folder / 'router'}")
+    return lines
 
 
 def _constructs(notes: Mapping[str, Any] | None) -> list[str]:

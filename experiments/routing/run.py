@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +20,28 @@ from settings import COSTS, PAIRS, RATES, SEEDS, K, Pair
 from sparseft import files
 from sparseft.config import ModelConfig
 from sparseft.results import environment
-from sparseft.routing import Query, Router, Turn, dialogues_of
+from sparseft.routing import Router, dialogues_of
+from sparseft.routing.comparison import ENDS, Answers, Metric, compare_half, routers_of
 from sparseft.routing.costs import Costs, RouterCost
 from sparseft.routing.dialogues import recorded_turns
 from sparseft.routing.dialogues.tables import data_file
-from sparseft.routing.expert import Expert
 from sparseft.routing.experts import RecordedExpert
-from sparseft.routing.judging import Judged, dialogue_pool, judge, only_large, right_turns
+from sparseft.routing.judging import Judged
 from sparseft.routing.pools import Pool
 from sparseft.routing.retriever import SentenceEncoder, load_encoder
-from sparseft.routing.rollout import contexts_of, roll_out
-from sparseft.routing.routers import (
-    AlwaysLarge,
-    AlwaysSmall,
-    Cascade,
-    Chance,
-    Classifier,
-    MajorityVote,
-    Oracle,
-    SimilarityRanking,
-    Verifier,
-    WeightedVote,
-)
-from sparseft.routing.study import halves, held_out_scores, thresholds
-from sparseft.routing.texts import query_of
+from sparseft.routing.study import halves
 
 _RESULTS = Path(__file__).parent / "results"
 _FOLDER = "multiwoz24_dev_llm_predictions"
 _SEPARATOR = "|"  # of several accepted values in the gold
-Dialogues = Mapping[str, Sequence[Turn]]
 
 
-def routers(encoder: SentenceEncoder, scored: bool) -> dict[str, Callable[[Pool], Router]]:
-    """Every router that is built from a pool; the cascade only where the small model has scores."""
-    found: dict[str, Callable[[Pool], Router]] = {
-        "random": lambda pool: Chance(0),
-        "knn": lambda pool: MajorityVote(pool, encoder, K),
-        "knn, balanced pool": lambda pool: MajorityVote(pool.balanced(0), encoder, K),
-        "weighted knn": lambda pool: WeightedVote(pool, encoder),
-        "classifier": lambda pool: Classifier(pool, encoder, 0.3),
-        "routellm sw": lambda pool: SimilarityRanking(pool, encoder),
-        "verifier": lambda pool: Verifier(pool, encoder),
-    }
-    if scored:
-        found["cascade"] = lambda pool: Cascade()
-    return found
+# The records' names of the routers.
+NAMES = {
+    "knn, balanced pool": "knn_balanced",
+    "weighted knn": "weighted_knn",
+    "routellm sw": "routellm_sw",
+}
 
 
 def run(pair: Pair, seed: int, encoder: SentenceEncoder, path: Path) -> dict[str, Any]:
@@ -75,27 +52,23 @@ def run(pair: Pair, seed: int, encoder: SentenceEncoder, path: Path) -> dict[str
     small, large = (RecordedExpert.from_parquet(path, name) for name in (pair.small, pair.large))
     for expert in (small, large):
         expert.check(turn.id for turn in turns)
-    scored = any(
-        answer.score is not None for answer in small.predict(contexts_of(dialogues, small))
-    )
+    answers = Answers(small, large, Metric(normalise=False, separator=_SEPARATOR))
+    known = {name: record for record, name in NAMES.items()}
+    makers = routers_of((), encoder, K, scored=answers.scored(dialogues))
     curves: dict[str, list[dict[str, Any]]] = {}
     pools = []
+
+    def costs(router: Router, pool: Pool) -> Costs:
+        return _costs(pair, router, pool)
+
     for split in halves(dialogues, seed):
-        pool = dialogue_pool(split.pool, small, large, normalise=False, separator=_SEPARATOR)
-        pools.append(dict(pool.provenance))
-        contexts = contexts_of(split.pool, small)
-        asked = small.predict(contexts)
-        for name, make in routers(encoder, scored).items():
-            router = make(pool)
-            said = asked if router.needs_confidence else [None] * len(contexts)
-            queries = [query_of(c, own) for c, own in zip(contexts, said, strict=True)]
-            held_out = held_out_scores(pool, make, queries, seed=seed)
-            for rate, threshold in zip(RATES, thresholds(held_out, RATES), strict=True):
-                judged = _judged(split.test, router, threshold, small, large, pair, pool, encoder)
-                curves.setdefault(name, []).append(_kept(judged, rate=rate))
-        for name, router in _ends(split.test, small, large).items():
-            judged = _judged(split.test, router, 0.5, small, large, pair, pool, encoder)
-            curves.setdefault(name, []).append(_kept(judged, rate=None))
+        half = compare_half(split, answers, makers, RATES, costs, seed=seed)
+        pools.append(dict(half.pool.provenance))
+        for name, judged in half.runs.items():
+            rates = [None] if name in ENDS else RATES
+            curves.setdefault(known.get(name, name), []).extend(
+                _kept(each, rate=rate) for rate, each in zip(rates, judged, strict=True)
+            )
     return {
         "pair": pair.name,
         "small": pair.small,
@@ -109,6 +82,57 @@ def run(pair: Pair, seed: int, encoder: SentenceEncoder, path: Path) -> dict[str
         "seconds": time.perf_counter() - started,
         "environment": environment("cpu", torch.get_num_threads()),
     }
+
+
+def _costs(pair: Pair, router: Router, pool: Pool) -> Costs:
+    embeds = hasattr(router, "embedder")
+    return Costs(
+        COSTS[pair.small.split(".")[0]],
+        COSTS[_model_of(pair.large)],
+        RouterCost(22.6e6, len(pool), 384) if embeds else RouterCost(),
+        "money" if _unit(pair) == "money" else "flops",
+        lambda text: max(1, round(len(text) / 4)),
+    )
+
+
+def _model_of(system: str) -> str:
+    return next(name for name in COSTS if system.startswith(name))
+
+
+def _unit(pair: Pair) -> str:
+    return "flops" if COSTS[_model_of(pair.large)].parameters else "money"
+
+
+def _kept(judged: Judged, rate: float | None) -> dict[str, Any]:
+    """Turns as strings of 0 and 1, so that a table can draw dialogues again."""
+    return {
+        "rate": rate,
+        "turn": "".join(map(str, judged.turn.astype(int))),
+        "state": "".join(map(str, judged.state.astype(int))),
+        "large": "".join(map(str, judged.large.astype(int))),
+        "cost": [float(f"{value:.5g}") for value in judged.cost],
+        "groups": _runs(judged.groups),
+    }
+
+
+def _runs(groups: Sequence[str]) -> list[tuple[str, int]]:
+    names, counts = np.unique(np.asarray(groups), return_counts=True)
+    order = {name: place for place, name in enumerate(dict.fromkeys(groups))}
+    pairs = sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda p: order[p[0]])
+    return pairs
+
+
+# -- until retrievers.py uses comparison
+from collections.abc import Mapping  # noqa: E402
+
+from sparseft.routing import Query, Turn  # noqa: E402
+from sparseft.routing.expert import Expert  # noqa: E402
+from sparseft.routing.judging import judge, only_large, right_turns  # noqa: E402
+from sparseft.routing.rollout import contexts_of, roll_out  # noqa: E402
+from sparseft.routing.routers import AlwaysLarge, AlwaysSmall, Oracle  # noqa: E402
+from sparseft.routing.texts import query_of  # noqa: E402
+
+Dialogues = Mapping[str, Sequence[Turn]]
 
 
 def _ends(dialogues: Dialogues, small: Expert, large: Expert) -> dict[str, Router]:
@@ -148,31 +172,7 @@ def _judged(
     return judge(gold, steps, costs, normalise=False, separator=_SEPARATOR)
 
 
-def _model_of(system: str) -> str:
-    return next(name for name in COSTS if system.startswith(name))
-
-
-def _unit(pair: Pair) -> str:
-    return "flops" if COSTS[_model_of(pair.large)].parameters else "money"
-
-
-def _kept(judged: Judged, rate: float | None) -> dict[str, Any]:
-    """Turns as strings of 0 and 1, so that a table can draw dialogues again."""
-    return {
-        "rate": rate,
-        "turn": "".join(map(str, judged.turn.astype(int))),
-        "state": "".join(map(str, judged.state.astype(int))),
-        "large": "".join(map(str, judged.large.astype(int))),
-        "cost": [float(f"{value:.5g}") for value in judged.cost],
-        "groups": _runs(judged.groups),
-    }
-
-
-def _runs(groups: Sequence[str]) -> list[tuple[str, int]]:
-    names, counts = np.unique(np.asarray(groups), return_counts=True)
-    order = {name: place for place, name in enumerate(dict.fromkeys(groups))}
-    pairs = sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda p: order[p[0]])
-    return pairs
+# -- end
 
 
 def main() -> None:

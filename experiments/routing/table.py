@@ -17,18 +17,8 @@ import numpy as np
 from settings import PAIRS, RATES, SEEDS, Pair
 
 from sparseft import files
-from sparseft.routing.scores import (
-    Ends,
-    Measured,
-    Point,
-    aiq,
-    apgr,
-    cpt,
-    gap_closed,
-    interval,
-    points_of,
-    resample,
-)
+from sparseft.routing.comparison import ENDS
+from sparseft.routing.scores import Ends, Measured, RouterFigures, ends_of, figures_of, resample
 
 _HERE = Path(__file__).parent
 _RESAMPLES = 1000
@@ -51,12 +41,8 @@ class Study:
     curves: dict[str, Measured]
     groups: tuple[str, ...]
 
-    def ends(self, weights: np.ndarray | None = None) -> Ends:
-        small, large = (
-            points_of(self.curves[name], weights)[0] for name in ("small alone", "large alone")
-        )
-        oracle = points_of(self.curves["oracle"], weights)[0].quality
-        return Ends(small, large, oracle)
+    def ends(self) -> Ends:
+        return ends_of(self.curves)
 
 
 def load(pair: Pair, metric: str) -> Study | None:
@@ -104,50 +90,18 @@ def _bits(text: str) -> np.ndarray:
     return np.frombuffer(text.encode(), dtype=np.uint8) == ord("1")
 
 
-def _figures(study: Study, weights: np.ndarray) -> list[dict[str, Any]]:
-    curves = study.curves
-    small, large = curves["small alone"], curves["large alone"]
-    ends = study.ends()
-    rows = []
-    for name, measured in curves.items():
-        if name in ("small alone", "large alone", "oracle"):
-            continue
-        points = points_of(measured)
-        half = points[_HALF]
-
-        def above(found: Sequence[list[Point]], own: Ends) -> float:
-            return found[0][_HALF].quality - own.large.quality
-
-        def area(found: Sequence[list[Point]], own: Ends) -> float:
-            return aiq(found[0], own)
-
-        rows.append(
-            {
-                "pair": study.pair.name,
-                "router": name,
-                "aiq": aiq(points, ends),
-                "aiq_interval": interval([measured], small, large, area, weights),
-                "apgr": apgr(points, ends),
-                "cpt50": cpt(points, ends, 0.5),
-                "cpt80": cpt(points, ends, 0.8),
-                "share": half.share,
-                "quality": half.quality,
-                "cost": half.cost / ends.large.cost,
-                "above_large": half.quality - ends.large.quality,
-                "above_interval": interval([measured], small, large, above, weights),
-                "gap_closed": gap_closed(half.quality, ends),
-                "points": points,
-            }
-        )
-    return rows
+def _figures(study: Study, weights: np.ndarray) -> list[RouterFigures]:
+    curves = {name: own for name, own in study.curves.items() if name not in ENDS}
+    return figures_of(curves, study.curves, _HALF, weights)
 
 
-def _tables(studies: Sequence[Study]) -> tuple[str, list[dict[str, Any]]]:
-    lines, every = [], []
+def _tables(studies: Sequence[Study]) -> tuple[str, list[tuple[str, RouterFigures]]]:
+    lines: list[str] = []
+    every: list[tuple[str, RouterFigures]] = []
     for study in studies:
         weights = resample(study.groups, _RESAMPLES, seed=0)
         ends, rows = study.ends(), _figures(study, weights)
-        every.extend(rows)
+        every.extend((study.pair.name, row) for row in rows)
         lines += [
             f"**{study.pair.name}**: small `{study.pair.small}`, large `{study.pair.large}` "
             f"(prompt: {study.pair.prompt}). Joint goal accuracy {100 * ends.small.quality:.1f} "
@@ -159,29 +113,29 @@ def _tables(studies: Sequence[Study]) -> tuple[str, list[dict[str, Any]]]:
             "| gap to oracle closed |",
             "|---|---|---|---|---|---|---|---|---|---|",
         ]
-        for row in sorted(rows, key=lambda each: -each["aiq"]):
-            low, high = (100 * value for value in row["aiq_interval"])
-            below, top = (100 * value for value in row["above_interval"])
+        for row in sorted(rows, key=lambda each: -each.aiq):
+            low, high = (100 * value for value in row.aiq_interval)
+            below, top = (100 * value for value in row.above_interval)
             lines.append(
-                f"| {row['router']} | {100 * row['aiq']:.1f} ({low:.1f}–{high:.1f}) "
-                f"| {row['apgr']:.2f} | {row['cpt50']:.2f} | {row['cpt80']:.2f} "
-                f"| {row['share']:.2f} | {100 * row['quality']:.1f} "
-                f"| {100 * row['above_large']:+.1f} ({below:.1f} to {top:.1f}) "
-                f"| {row['cost']:.2f} | {row['gap_closed']:.2f} |"
+                f"| {row.router} | {100 * row.aiq:.1f} ({low:.1f}–{high:.1f}) "
+                f"| {row.apgr:.2f} | {row.cpt50:.2f} | {row.cpt80:.2f} "
+                f"| {row.share:.2f} | {100 * row.quality:.1f} "
+                f"| {100 * row.above_large:+.1f} ({below:.1f} to {top:.1f}) "
+                f"| {row.cost:.2f} | {row.gap_closed:.2f} |"
             )
         lines.append("")
     return "\n".join(lines).rstrip() + "\n", every
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def _csv(rows: Sequence[tuple[str, RouterFigures]]) -> str:
     """Every router at every rate."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["pair", "router", "wanted_rate", "large_share", "cost", "accuracy"])
-    for row in rows:
-        for rate, point in zip(RATES, row["points"], strict=True):
+    for pair, row in rows:
+        for rate, point in zip(RATES, row.points, strict=True):
             figures = (f"{point.share:.4f}", f"{point.cost:.6g}", f"{point.quality:.4f}")
-            writer.writerow([row["pair"], row["router"], rate, *figures])
+            writer.writerow([pair, row.router, rate, *figures])
     return out.getvalue()
 
 

@@ -222,7 +222,7 @@ def _write_predictions(path: Path, steps: Sequence[Step]) -> None:
             "dialogue_id": step.context.dialogue,
             "turn_id": step.context.number,
             "delta": dict(said.delta),
-            "score": said.score,
+            "score": None if said.score is None else round(said.score, 4),
             "prompt_tokens": said.prompt_tokens,
         }
         lines.append(json.dumps(content, ensure_ascii=False))

@@ -81,7 +81,7 @@ def test_a_run_ends_with_an_expert(model: Path, dialogues: Path, tmp_path: Path)
     again = roll_out(test, AlwaysSmall(), 0.5, recorded, recorded)
     assert [step.state for step in steps] == [step.state for step in again]
     for one, other in zip(steps, again, strict=True):
-        assert one.prediction.score == pytest.approx(other.prediction.score, abs=1e-4)
+        assert one.prediction.score == pytest.approx(other.prediction.score, abs=2e-4)
     assert execute_dst(settings).skipped
 
 
