@@ -23,7 +23,10 @@ def default_experts(data: DataConfig) -> tuple[ExpertConfig, ExpertConfig] | Non
     if data.kind == "dialogues":
         # Weights of the layers; embeddings are looked up. `answers/README.md` says how they were
         # made.
-        return _ours("small", 3_550_000.0), _ours("large", 10_650_000.0)
+        return (
+            _ours("small", "tracker of two layers", 3_550_000.0),
+            _ours("large", "tracker of six layers", 10_650_000.0),
+        )
     if data.kind == "multiwoz":
         return _llama("8b", 8.03e9, 0.05, 0.08), _llama("70b", 70.6e9, 0.59, 0.79)
     return None
@@ -68,8 +71,8 @@ def cost_of_expert(settings: ExpertConfig) -> ModelCost:
     )
 
 
-def _ours(name: str, parameters: float) -> ExpertConfig:
-    return ExpertConfig(file=f"answers/{name}.jsonl", name=name, parameters=parameters)
+def _ours(file: str, name: str, parameters: float) -> ExpertConfig:
+    return ExpertConfig(file=f"answers/{file}.jsonl", name=name, parameters=parameters)
 
 
 def _llama(size: str, parameters: float, prompt_price: float, answer_price: float) -> ExpertConfig:

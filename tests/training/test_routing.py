@@ -1,0 +1,205 @@
+"""A whole run of task=routing on made-up answers, and its page."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sparseft.config import DataConfig, ExpertConfig, RunConfig
+from sparseft.errors import ConfigError, DataError
+from sparseft.reporting.routing import write_routing_page
+from sparseft.results import load_result
+from sparseft.routing import Query
+from sparseft.routing.dialogues import simulate_dialogues, write_jsonl
+from sparseft.routing.experts.building import default_experts, expert_of
+from sparseft.routing.experts.remembered import Remembered
+from sparseft.routing.saved import load_router
+from sparseft.routing.states import State
+from sparseft.routing.turns import Turn
+from sparseft.training.routing import CHOSEN, RoutedRun, execute_routing
+from tests.routing.fakes import Table
+from tests.tiny import save_tiny_model
+
+# The words that the small model does not understand.
+_HARD = re.compile(r"\b(instead|same|actually|rather|change)\b")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dialogues, a small model that fails on some words and on every seventh turn, a large one
+    that fails on every ninth, and a retriever."""
+    target = tmp_path_factory.mktemp("routing")
+    turns = simulate_dialogues(24, 5, "test")
+    write_jsonl(target / "turns.jsonl", turns)
+    for name, wrong in (
+        ("small", lambda k, turn: k % 7 == 0 or _HARD.search(turn.user)),
+        ("large", lambda k, turn: k % 9 == 0),
+    ):
+        lines = [_answer(turn, bool(wrong(k, turn))) for k, turn in enumerate(turns)]
+        (target / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    save_tiny_model(target / "encoder")
+    return target
+
+
+def _answer(turn: Turn, wrong: bool) -> str:
+    delta: State = {"bike-day": "never"} if wrong else turn.delta
+    content = {
+        "dialogue_id": turn.dialogue,
+        "turn_id": turn.number,
+        "delta": dict(delta),
+        "score": -1.0 if wrong else -0.1,
+        "prompt_tokens": 30,
+        "answer_tokens": 5,
+    }
+    return json.dumps(content)
+
+
+def config(folder: Path, output: Path, data: Any = None, **routing: Any) -> RunConfig:
+    settings: dict[str, Any] = {
+        "small": {"file": "small.jsonl", "parameters": 1e6},
+        "large": {"file": "large.jsonl", "parameters": 1e8},
+        "rates": [0.0, 0.5, 1.0],
+        "neighbours": 3,
+        "resamples": 50,
+    }
+    turns = {"name": "turns", "kind": "turns", "root": str(folder), "test": "turns.jsonl"}
+    return RunConfig.from_mapping(
+        {
+            "experiment": "test",
+            "output": str(output),
+            "device": "cpu",
+            "model": {
+                "name": "tiny",
+                "source": "path",
+                "id": str(folder / "encoder"),
+                "max_length": 32,
+            },
+            "data": {**turns, **(data or {})},
+            "method": {"name": "none"},
+            "task": {"name": "routing", "routing": {**settings, **routing}},
+            "tracking": {"wandb": "off"},
+        }
+    )
+
+
+def test_a_run_compares_saves_and_shows(folder: Path, tmp_path: Path) -> None:
+    runs: list[RoutedRun] = []
+
+    def look(run: RoutedRun) -> None:
+        runs.append(run)
+        write_routing_page(run)
+
+    outcome = execute_routing(config(folder, tmp_path), look)
+    result = load_result(outcome.folder / "result.json")
+    metrics = result.metrics
+    # The small model's score tells all of its errors, so a router that asks it beats the large.
+    assert metrics["jga"] > metrics["jga_large_alone"] > metrics["jga_small_alone"]
+    assert metrics["jga_oracle"] >= metrics["jga"] - 1e-9 and 0.1 < metrics["share_large"] < 0.8
+    assert metrics["cost_of_large_alone"] < 0.8
+    assert result.notes["router"]["router"] in ("cascade", "verifier")
+    content = json.loads((outcome.folder / "routing.json").read_text())
+    figures = content["routers"]
+    assert {CHOSEN, "random", "knn", "cascade"} <= set(figures)
+    for each in figures.values():
+        first, last = each["points"][0], each["points"][-1]
+        assert (first["share"], last["share"]) == pytest.approx((0.0, 1.0))
+        assert first["quality"] == pytest.approx(metrics["jga_small_alone"])
+        assert last["quality"] == pytest.approx(metrics["jga_large_alone"])
+    turns = [json.loads(line) for line in (outcome.folder / "turns.jsonl").read_text().splitlines()]
+    assert len(turns) == result.data["rows"]["test"]
+    assert sum(turn["right_state"] for turn in turns) / len(turns) == pytest.approx(metrics["jga"])
+    page = (outcome.folder / "routing.html").read_text()
+    assert "weighted knn" in page and page.count("<svg") == 2 and "small and large" in page
+    for name in ("quality-share", "quality-cost"):
+        assert (outcome.folder / f"{name}.svg").read_text().startswith("<svg")
+    assert execute_routing(config(folder, tmp_path)).skipped and len(runs) == 1
+
+
+def test_the_saved_router_is_read_again(folder: Path, tmp_path: Path) -> None:
+    settings = config(folder, tmp_path, routers=["knn", "weighted_knn"])
+    outcome = execute_routing(settings)
+    saved = load_router(outcome.folder / "router")
+    assert saved.facts["router"] == outcome.result.notes["router"]["router"]
+    wanted = saved.large([Query("q", "[user] i want a bike", "q")])
+    assert wanted.shape == (1,) and wanted.dtype == bool
+
+
+def test_money_counts_where_operations_are_not_known(folder: Path, tmp_path: Path) -> None:
+    outcome = execute_routing(
+        config(
+            folder,
+            tmp_path,
+            routers=["random"],
+            small={"file": "small.jsonl", "prompt_price": 0.1, "answer_price": 0.1},
+            large={"file": "large.jsonl", "prompt_price": 1.0, "answer_price": 1.0},
+        )
+    )
+    content = json.loads((outcome.folder / "routing.json").read_text())
+    assert content["unit"] == "money"
+    assert content["ends"]["large"]["cost"] == pytest.approx(35e-6)
+    assert not content["saved"]["saved"] and not (outcome.folder / "router").exists()
+
+
+def test_an_answer_is_escaped_on_the_page(folder: Path, tmp_path: Path) -> None:
+    evil = {"file": "small.jsonl", "parameters": 1e6, "name": "<script>alert(1)</script>"}
+    settings = config(folder, tmp_path, routers=["random"], small=evil)
+    outcome = execute_routing(settings, write_routing_page)
+    assert "<script>" not in (outcome.folder / "routing.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("routing", "message"),
+    [
+        ({"routers": ["oracle"]}, "expected routers among"),
+        ({"budget": 0.3}, r"task\.routing\.budget"),
+        ({"rates": [0.5, 0.2]}, "rising shares"),
+        ({"rates": [0.0, 1.5], "budget": 0.0}, "rising shares"),
+        ({"large": None}, "no large"),
+        ({"small": {"kind": "tracker"}}, "delta of an expert"),
+        ({"small": {"file": None}}, "file of an expert"),
+    ],
+)
+def test_wrong_settings_are_refused(
+    folder: Path, tmp_path: Path, routing: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        execute_routing(config(folder, tmp_path, **routing))
+    assert not list(tmp_path.iterdir())
+
+
+def test_answers_of_other_turns_are_refused(folder: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join((folder / "small.jsonl").read_text().splitlines()[:5]) + "\n")
+    with pytest.raises(DataError):
+        execute_routing(config(folder, tmp_path / "out", small={"file": str(few)}))
+    with pytest.raises(DataError):
+        execute_routing(config(folder, tmp_path / "out", small={"file": "missing.jsonl"}))
+    with pytest.raises(ConfigError, match=r"data\.test"):
+        execute_routing(config(folder, tmp_path / "out", {"test": None}))
+
+
+def test_the_built_in_answers_fit_the_built_in_dialogues() -> None:
+    data = DataConfig("dialogues", "dialogues")
+    found = default_experts(data)
+    assert found is not None
+    turns = simulate_dialogues(100, 3, "test")
+    for settings in found:
+        expert_of(settings, data).check(turn.id for turn in turns)  # type: ignore[attr-defined]
+    assert default_experts(DataConfig("turns", "turns")) is None
+    with pytest.raises(ConfigError, match="name one of its systems"):
+        expert_of(ExpertConfig(file="answers.parquet"), DataConfig("turns", "turns"))
+
+
+def test_a_remembered_expert_is_asked_once() -> None:
+    from sparseft.routing import Context, Prediction
+
+    table = Table("t", {("d", 0): Prediction({"a": "1"})})
+    expert = Remembered(table)
+    one, other = Context("d", 0, "", "hi", {}), Context("d", 0, "", "hi", {"a": "2"})
+    assert expert.predict([one, one]) == expert.predict([one]) + expert.predict([one])
+    expert.predict([other])
+    assert table.given == [one, other]
