@@ -255,6 +255,7 @@ class RoutingConfig:
 
     small: ExpertConfig | None = None  # null: the data's own, where it has answers
     large: ExpertConfig | None = None
+    retriever: str | None = None  # the delta of a finetuned one, of `model`; null: as pretrained
     routers: tuple[str, ...] = ()  # names; none: all that apply
     neighbours: int = 10
     rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -174,7 +174,7 @@ class _Run:
         self._costs = cost_of_expert(small), cost_of_expert(large)
         counted = all(cost.parameters is not None for cost in self._costs)
         self.unit = "flops" if counted else "money"
-        self.encoder: SentenceEncoder = load_encoder(config.model)
+        self.encoder: SentenceEncoder = load_encoder(config.model, delta=settings.retriever)
         self.encoder.backbone.to(device)
         # Embeddings are looked up: they cost no operations.
         weights = self.encoder.backbone.named_parameters()
@@ -281,7 +281,8 @@ class _Run:
         kind = "knn" if name == "knn_balanced" else name
         if kind in KINDS and np.isfinite(cut):
             options = _OPTIONS.get(kind, lambda _: {})(self.settings)
-            save_router(folder, kind, pool, self.config.model, cut, options, facts)
+            delta = self.settings.retriever
+            save_router(folder, kind, pool, self.config.model, cut, options, facts, delta)
             facts["saved"] = True
         return facts
 

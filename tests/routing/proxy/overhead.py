@@ -1,7 +1,7 @@
 """How long the proxy takes before an upstream is called: the figures, by command.
 
     python -m tests.routing.proxy.overhead --router words
-    python -m tests.routing.proxy.overhead --router minilm --exemplars 2000
+    python -m tests.routing.proxy.overhead --router minilm --exemplars 2000 --layers 1
 
 Upstreams, proxy and client are processes of their own; the proxy's own header is read.
 """
@@ -17,12 +17,15 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import uvicorn
 
+from sparseft import files
+from sparseft.results import environment
 from sparseft.routing.proxy.lines import Lines
 from tests.routing.proxy.cases import Words, request
 from tests.routing.proxy.scripted import Upstream as Scripted
@@ -89,8 +92,12 @@ async def _measured(
     return Overhead(len(found), lost, p50, p95, p99, round(len(texts) / seconds, 1))
 
 
-def minilm_router(exemplars: int) -> Any:
-    """Weighted neighbours among made-up exemplars, embedded by the pretrained MiniLM."""
+def minilm_router(exemplars: int, layers: int | None = None) -> Any:
+    """Weighted neighbours among made-up exemplars, embedded by the pretrained MiniLM.
+
+    Args:
+        layers: of it, the lowest; None: all six.
+    """
     import torch
 
     from sparseft.config import ModelConfig
@@ -104,7 +111,7 @@ def minilm_router(exemplars: int) -> Any:
     texts = sentences(exemplars, seed=1)
     queries = [query_of(Context(f"d{n}", 0, "", text, {})) for n, text in enumerate(texts)]
     pool = Pool(tuple(Exemplar(query, n % 2 == 0) for n, query in enumerate(queries)))
-    return WeightedVote(pool, load_encoder(ModelConfig("minilm")))
+    return WeightedVote(pool, load_encoder(ModelConfig("minilm", layers=layers)))
 
 
 def sentences(count: int, seed: int) -> list[str]:
@@ -132,12 +139,14 @@ def _upstream(name: str, bound: socket.socket) -> None:
     serve(Scripted(name), bound)
 
 
-def _proxy(router: str, exemplars: int, ports: Sequence[int], bound: socket.socket) -> None:
+def _proxy(
+    router: str, exemplars: int, layers: int | None, ports: Sequence[int], bound: socket.socket
+) -> None:
     from sparseft.routing.proxy import Upstream, proxy_app
 
     urls = [f"http://127.0.0.1:{port}/v1" for port in ports]
     small, large = (Upstream(name, url, "m") for name, url in zip(("s", "l"), urls, strict=True))
-    chosen = Words() if router == "words" else minilm_router(exemplars)
+    chosen = Words() if router == "words" else minilm_router(exemplars, layers)
     serve(proxy_app(chosen, 0.5, small, large), bound)
 
 
@@ -146,6 +155,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--router", choices=("words", "minilm"), default="words")
     parser.add_argument("--exemplars", type=int, default=2000)
+    parser.add_argument("--layers", type=int, help="of MiniLM; by default all")
+    parser.add_argument("--record", type=Path, help="a JSON file for the figures")
     parser.add_argument("--requests", type=int, default=400)
     parser.add_argument("--rate", type=float, nargs="+", default=[20, 50, 100], metavar="PER_S")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32, 200])
@@ -157,7 +168,7 @@ def main() -> None:
         context.Process(target=_upstream, args=(name, bound), daemon=True)
         for name, bound in zip(("s", "l"), sockets, strict=False)
     ]
-    arguments = (options.router, options.exemplars, ports[:2], sockets[2])
+    arguments = (options.router, options.exemplars, options.layers, ports[:2], sockets[2])
     targets.append(context.Process(target=_proxy, args=arguments, daemon=True))
     for each in targets:
         each.start()
@@ -167,10 +178,16 @@ def main() -> None:
         measure(url, sentences(50, seed=2), 4)  # imports, caches, connections
         loads: list[dict[str, Any]] = [{"concurrency": 1000, "rate": r} for r in options.rate]
         loads += [{"concurrency": count} for count in options.concurrency]
+        rows = []
         for place, load in enumerate(loads):
             texts = sentences(options.requests, seed=3 + place)
-            sys.stdout.write(json.dumps({**load, **asdict(measure(url, texts, **load))}) + "\n")
+            rows.append({**load, **asdict(measure(url, texts, **load))})
+            sys.stdout.write(json.dumps(rows[-1]) + "\n")
             sys.stdout.flush()
+        if options.record is not None:
+            about = {"router": options.router, "layers": options.layers}
+            about |= {"exemplars": options.exemplars, "environment": environment("cpu", 1)}
+            files.write_json(options.record, {**about, "loads": rows})
     finally:
         for each in targets:
             each.terminate()
