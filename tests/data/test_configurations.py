@@ -55,7 +55,8 @@ def config_of(name: str, **settings: Any) -> DataConfig:
 
 def test_every_set_is_expected() -> None:
     conversations = {"service", "abcd", "transcripts"}  # of task=compliance
-    assert set(NAMES) == {*EXPECTED, *conversations, "intent", "files", "hub"}
+    dialogues = {"dialogues", "multiwoz", "multiwoz_all", "turns"}  # of task=dst and task=routing
+    assert set(NAMES) == {*EXPECTED, *conversations, *dialogues, "intent", "files", "hub"}
     assert conf_dir() / "data" == FOLDER
 
 

@@ -135,7 +135,7 @@ def test_a_run_finds_its_configuration_from_another_folder(python: Path, tmp_pat
 @pytest.mark.parametrize(
     ("module", "said"),
     [
-        ("run", "experiment: compliance, compliance_decoder, intent"),
+        ("run", "experiment: compliance, compliance_decoder, dst, intent"),
         ("predict", "sparseft.predict"),
         ("report", "sparseft.report"),
     ],

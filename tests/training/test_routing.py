@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sparseft.config import DataConfig, ExpertConfig, RunConfig
@@ -17,9 +18,13 @@ from sparseft.routing import Query
 from sparseft.routing.dialogues import simulate_dialogues, write_jsonl
 from sparseft.routing.experts.building import default_experts, expert_of
 from sparseft.routing.experts.remembered import Remembered
+from sparseft.routing.pairs import expert_grades
+from sparseft.routing.pools import build_pool
+from sparseft.routing.retriever import load_encoder
 from sparseft.routing.saved import load_router
 from sparseft.routing.states import State
 from sparseft.routing.turns import Turn
+from sparseft.training.retriever import RetrieverSettings, finetune_sparse
 from sparseft.training.routing import CHOSEN, RoutedRun, execute_routing
 from tests.routing.fakes import Table
 from tests.tiny import save_tiny_model
@@ -126,6 +131,26 @@ def test_the_saved_router_is_read_again(folder: Path, tmp_path: Path) -> None:
     assert saved.facts["router"] == outcome.result.notes["router"]["router"]
     wanted = saved.large([Query("q", "[user] i want a bike", "q")])
     assert wanted.shape == (1,) and wanted.dtype == bool
+
+
+def test_a_finetuned_retriever_is_used_and_saved(folder: Path, tmp_path: Path) -> None:
+    settings = config(folder, tmp_path, routers=["knn"])
+    pool = build_pool(
+        [Query(str(k), f"word{k % 2} word{k % 7}", f"g{k}") for k in range(24)],
+        [k % 2 == 0 for k in range(24)],
+        [True] * 24,
+    )
+    method = {"name": "sparse", "density": 0.2, "depth": 0.5, "folds": 0}
+    how = RetrieverSettings(epochs=1, batch_size=8, lr=1e-2, pairs=20, held_out=0.3, method=method)
+    finetune_sparse(settings.model, expert_grades(pool), how, tmp_path / "retriever")
+    found = []
+    for retriever in (None, str(tmp_path / "retriever")):
+        run = config(folder, tmp_path, routers=["knn"], retriever=retriever)
+        saved = load_router(execute_routing(run).folder / "router").router
+        found.append(saved.embedder.embed(["word1 word2"]))  # type: ignore[attr-defined]
+    expected = load_encoder(settings.model, delta=tmp_path / "retriever").embed(["word1 word2"])
+    assert np.allclose(found[1], expected, atol=1e-6)
+    assert not np.allclose(found[0], found[1], atol=1e-3)
 
 
 def test_money_counts_where_operations_are_not_known(folder: Path, tmp_path: Path) -> None:

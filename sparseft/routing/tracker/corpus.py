@@ -57,7 +57,8 @@ def load_dialogues(config: DataConfig, seed: int, validation_dialogues: int) -> 
 
     Built-in ones: train and validation share phrasings, test has others. MultiWOZ: the train subset
     of 2.1; validation from 2.1's validation split without the recorded dialogues, drawn by
-    `config.split_seed`; test are the recorded dialogues of 2.4. A user's own: `train`, `validation`
+    `config.split_seed`; with `train: all` what is left of that split is trained on as well; test
+    are the recorded dialogues of 2.4. A user's own: `train`, `validation`
     (else a part of train) and `test` are JSONL files.
 
     Args:
@@ -140,7 +141,16 @@ def _multiwoz(config: DataConfig, validation: int) -> _Splits:
     recorded = {turn.dialogue for turn in test}
     rest = [t for t in read_multiwoz("2.1", "validation", root) if t.dialogue not in recorded]
     train = read_multiwoz("2.1", "train", root)
-    return train, _drawn(rest, validation, config.split_seed), test
+    held = _drawn(rest, validation, config.split_seed)
+    if config.train == "all":
+        taken = {turn.dialogue for turn in held}
+        train += [turn for turn in rest if turn.dialogue not in taken]
+    elif config.train is not None:
+        raise ConfigError(
+            f"expected data.train=all (what is left of the validation split as well) or null for "
+            f"data.kind=multiwoz, got {config.train!r}; change it."
+        )
+    return train, held, test
 
 
 def _files(config: DataConfig, validation: int) -> _Splits:
