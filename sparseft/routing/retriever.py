@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
+from sparseft import sparse
 from sparseft.config import ModelConfig
 from sparseft.data.order import longest_first
 from sparseft.models.classifier import mean_pooling
 from sparseft.models.load import load_pretrained
+from sparseft.models.similarity import SimilarityModel
 
 __all__ = ["Embedder", "SentenceEncoder", "load_encoder"]
 
@@ -100,13 +103,24 @@ class SentenceEncoder:
         return np.stack([vector for vector in found if vector is not None])
 
 
-def load_encoder(config: ModelConfig, batch_size: int = 64) -> SentenceEncoder:
-    """The pretrained encoder that `config` names.
+def load_encoder(
+    config: ModelConfig, batch_size: int = 64, delta: str | Path | None = None
+) -> SentenceEncoder:
+    """The pretrained encoder that `config` names, or a finetuned one.
+
+    Args:
+        delta: a folder that the finetuning of a retriever wrote, of this very encoder
+            (`sparseft.training.retriever`). Its values replace the encoder's, so embedding costs
+            what it costs without.
 
     Raises:
         ModelError, ConfigError: as `sparseft.models.load`.
+        DeltaError: the delta is missing, damaged, or of another encoder.
     """
     backbone, tokenizer = load_pretrained(config, AutoModel)
     if getattr(backbone, "pooler", None) is not None:
         backbone.pooler = None
+    if delta is not None:
+        model = sparse.load_delta(SimilarityModel(backbone), delta)
+        backbone = sparse.merge(model).backbone
     return SentenceEncoder(backbone, tokenizer, config.max_length, batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,12 @@ from sparseft.routing.routers import (
     Verifier,
     WeightedVote,
 )
+from sparseft.sparse import read_delta
 
 __all__ = ["KINDS", "SavedRouter", "build_router", "load_router", "save_router"]
 
 FORMAT = "sparseft.router.1"
-_SETTINGS, _POOL = "router.json", "pool.json"
+_SETTINGS, _POOL, _DELTA = "router.json", "pool.json", "retriever"
 
 KINDS: Mapping[str, Callable[..., Router]] = {
     kind.name: kind
@@ -86,13 +88,20 @@ def save_router(
     threshold: float,
     options: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
+    delta: str | Path | None = None,
 ) -> Path:
     """Write a folder that `load_router` reads; all of it or nothing.
 
     Args:
         model: the encoder's.
         facts: plain data to keep, such as the wanted share and what validation showed.
+        delta: of a finetuned encoder, which is copied into the folder.
+
+    Raises:
+        DeltaError: the delta is missing or damaged.
     """
+    if delta is not None:
+        read_delta(delta)
     content = {
         "format": FORMAT,
         "kind": kind,
@@ -101,10 +110,14 @@ def save_router(
         "model": dataclasses.asdict(model),
         "facts": dict(facts or {}),
     }
+    if delta is not None:
+        content["delta"] = _DELTA
     with files.directory(folder) as path:
         pool.save(path / _POOL)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         files.write_text(path / _SETTINGS, text)
+        if delta is not None:
+            shutil.copytree(delta, path / _DELTA)
     return Path(folder)
 
 
@@ -114,6 +127,7 @@ def load_router(folder: str | Path, batch_size: int = 64) -> SavedRouter:
     Raises:
         DataError: a file is missing, damaged, or of another format.
         ModelError: the encoder is missing.
+        DeltaError: its delta is missing, damaged, or of another encoder.
     """
     path = Path(folder)
     content = files.read_json(path / _SETTINGS, DataError)
@@ -126,10 +140,11 @@ def load_router(folder: str | Path, batch_size: int = 64) -> SavedRouter:
         kind, options = str(content["kind"]), dict(content["options"])
         threshold, facts = float(content["threshold"]), dict(content["facts"])
         model = ModelConfig(**content["model"])
+        delta = path / _DELTA if content.get("delta") else None
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"expected a router's settings in {path / _SETTINGS}, got: {error!r}; build it again."
         ) from error
     pool = load_pool(path / _POOL)
-    router = build_router(kind, pool, load_encoder(model, batch_size), options)
+    router = build_router(kind, pool, load_encoder(model, batch_size, delta), options)
     return SavedRouter(router, threshold, facts)

@@ -82,6 +82,7 @@ _PACKAGES = {
 _ALONE = {
     "sparseft.run": {"hydra", "omegaconf"},
     "sparseft.tracking": {"wandb"},
+    "sparseft.training.retriever.library": {"sentence_transformers"},
     "sparseft.reporting.wandb_report": {"wandb"},
 }
 # The helpers stay importable where nothing but Python is installed.
