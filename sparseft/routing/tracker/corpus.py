@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -171,8 +172,6 @@ def _files(config: DataConfig, validation: int) -> _Splits:
 
 
 def _path(root: str, file: str) -> str:
-    from pathlib import Path
-
     return str(Path(root) / file)
 
 

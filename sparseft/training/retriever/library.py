@@ -5,12 +5,15 @@ An optional package: `pip install 'sparseft[retriever]'`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from transformers.utils import logging as transformers_logging
 
 from sparseft import files
 from sparseft.config import ModelConfig
@@ -63,7 +66,7 @@ def finetune_with_library(
         _train(library, encoder, rows, settings, scratch)
     encoder.backbone.eval()
     encoder.forget()
-    with files.directory(folder) as path:
+    with files.directory(folder) as path, _no_bars():
         encoder.backbone.save_pretrained(path)  # type: ignore[operator]
         encoder.tokenizer.save_pretrained(path)
     facts = {
@@ -78,6 +81,18 @@ def finetune_with_library(
         "grades": grades.facts,
     }
     return FinetunedRetriever(encoder, Path(folder), facts)
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """No progress bar of transformers for one small file."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _library() -> Any:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,19 @@ from sparseft.routing.dialogues import read_jsonl, recorded_turns
 from sparseft.routing.experts.building import cost_of_expert, default_experts, expert_of
 from sparseft.routing.experts.recorded import RecordedExpert
 from sparseft.routing.experts.remembered import Remembered
-from sparseft.routing.judging import Judged
 from sparseft.routing.pools import Pool
 from sparseft.routing.retriever import SentenceEncoder, load_encoder
-from sparseft.routing.rollout import Step, contexts_of
+from sparseft.routing.rollout import contexts_of
 from sparseft.routing.router import Query, Router
 from sparseft.routing.saved import KINDS, save_router
-from sparseft.routing.scores import Measured, RouterFigures, ends_of, figures_of, resample
+from sparseft.routing.scores import Measured, RouterFigures, figures_of, resample
 from sparseft.routing.study import Split, halves, held_out_scores, thresholds
 from sparseft.routing.texts import query_of
 from sparseft.routing.tracker import load_dialogues
 from sparseft.routing.turns import Turn, dialogues_of
 from sparseft.training.devices import device_name, resolve_device
 from sparseft.training.folder import RunOutcome, finished_result, run_folder, tracker_of_run
+from sparseft.training.routing.record import content, main_metrics, side_by_side, turn_record
 
 __all__ = ["CHOSEN", "RoutedRun", "execute_routing"]
 
@@ -108,7 +108,7 @@ def execute_routing(
     try:
         parts = [run.half(split) for split in halves(run.dialogues, config.seed)]
         found = run.figures(parts)
-        metrics = _metrics(found.figures[0], found.ends)
+        metrics = main_metrics(found.figures[0], found.ends)
         turns = run.turns(parts)
         router = run.save(folder / "router")
         routed = RoutedRun(
@@ -122,7 +122,17 @@ def execute_routing(
             metrics,
             folder,
         )
-        files.write_json(folder / "routing.json", _content(routed, settings, router, parts))
+        figures = content(
+            routed.names,
+            run.unit,
+            found.figures,
+            found.ends,
+            routed.latency,
+            settings,
+            router,
+            parts,
+        )
+        files.write_json(folder / "routing.json", figures)
         lines = [json.dumps(each, ensure_ascii=False) for each in turns]
         files.write_text(folder / "turns.jsonl", "\n".join(lines) + "\n")
         if look is not None:
@@ -212,10 +222,10 @@ class _Run:
     def figures(self, parts: Sequence[Half]) -> _Found:
         """Of all routers, both halves side by side."""
         curves = {
-            CHOSEN: _measured([half.runs[self.best(half)] for half in parts]),
-            **{name: _measured([half.runs[name] for half in parts]) for name in self.makers},
+            CHOSEN: side_by_side([half.runs[self.best(half)] for half in parts]),
+            **{name: side_by_side([half.runs[name] for half in parts]) for name in self.makers},
         }
-        ends = {name: _measured([half.runs[name] for half in parts]) for name in ENDS}
+        ends = {name: side_by_side([half.runs[name] for half in parts]) for name in ENDS}
         groups = [name for half in parts for name in half.runs[ENDS[0]][0].groups]
         weights = resample(groups, self.settings.resamples, seed=0)
         return _Found(figures_of(curves, ends, self._budget, weights), ends)
@@ -228,7 +238,7 @@ class _Run:
             steps, judged = half.steps[name][self._budget], half.runs[name][self._budget]
             threshold = half.thresholds[name][self._budget]
             for place, step in enumerate(steps):
-                found.append(_turn(step, judged, place, name, threshold))
+                found.append(turn_record(step, judged, place, name, threshold))
         return found
 
     def queries(self) -> list[Query]:
@@ -351,91 +361,3 @@ def _turns(data: DataConfig) -> list[Turn]:
 
 def _bare(query: Query) -> Query:
     return Query(query.id, query.text, query.group)
-
-
-def _measured(halves_of: Sequence[Sequence[Judged]]) -> Measured:
-    """Both halves side by side, rates in rows."""
-
-    def column(pick: Callable[[Judged], np.ndarray]) -> np.ndarray:
-        rows = zip(*halves_of, strict=True)
-        return np.stack([np.concatenate([pick(each) for each in row]) for row in rows])
-
-    return Measured(
-        column(lambda judged: judged.state),
-        column(lambda judged: judged.large),
-        column(lambda judged: judged.cost),
-    )
-
-
-def _turn(step: Step, judged: Judged, place: int, router: str, threshold: float) -> dict[str, Any]:
-    context = step.context
-    return {
-        "dialogue_id": context.dialogue,
-        "turn_id": context.number,
-        "system": context.system,
-        "user": context.user,
-        "router": router,
-        "score": step.score if np.isfinite(step.score) else None,
-        "threshold": threshold if np.isfinite(threshold) else None,
-        "model": "large" if step.large else "small",
-        "delta": dict(step.prediction.delta),
-        "right_turn": bool(judged.turn[place]),
-        "right_state": bool(judged.state[place]),
-    }
-
-
-def _metrics(figures: RouterFigures, ends: Mapping[str, Measured]) -> dict[str, float]:
-    known = ends_of(ends)
-    values = {
-        "jga": figures.quality,
-        "jga_small_alone": known.small.quality,
-        "jga_large_alone": known.large.quality,
-        "jga_oracle": known.oracle,
-        "share_large": figures.share,
-        "cost_of_large_alone": figures.cost,
-        "aiq": figures.aiq,
-        "apgr": figures.apgr,
-        "cpt50": figures.cpt50,
-        "cpt80": figures.cpt80,
-        "gap_closed": figures.gap_closed,
-    }
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if value is not None and np.isfinite(value)
-    }
-
-
-def _content(
-    run: RoutedRun, settings: RoutingConfig, router: Mapping[str, Any], parts: Sequence[Half]
-) -> dict[str, Any]:
-    """Curves and figures as plain data; what is not defined is null."""
-    known = ends_of(run.ends)
-    return {
-        "small": run.names[0],
-        "large": run.names[1],
-        "unit": run.unit,
-        "rates": list(settings.rates),
-        "budget": settings.budget,
-        "metric": "joint goal accuracy, values "
-        + ("normalised" if settings.normalise else "as written"),
-        "ends": {
-            "small": asdict(known.small),
-            "large": asdict(known.large),
-            "oracle": known.oracle,
-        },
-        "routers": {each.router: _plain(asdict(each)) for each in run.figures},
-        "latency_ms": {name: list(each) for name, each in run.latency.items()},
-        "pools": [dict(half.pool.provenance) for half in parts],
-        "saved": dict(router),
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if np.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value
