@@ -60,12 +60,13 @@ MINILM = ModelConfig(name="minilm", source="embedded", id="minilm", max_length=1
 CHOOSING = 150  # of the 1,000 test dialogues: no retriever is finetuned on these
 
 # The method's defaults; the epoch is chosen on held-out dialogues of what is trained on. Few
-# batches are analysed where there are few texts.
+# batches are analysed where there are few texts. The library's own rate, 2e-5, left the rank
+# correlation on held-out dialogues where it was, hence the higher one.
 _FEW = {"name": "sparse", "density": 0.05, "depth": 0.5, "folds": 0, "batches": 8}
 SHARED = {
     "hardness, sparse": RetrieverSettings(epochs=2),
     "task, sparse": RetrieverSettings(epochs=1, method=_FEW),
-    "task, library": RetrieverSettings(epochs=1, pairs=2000),
+    "task, library": RetrieverSettings(epochs=1, pairs=2000, lr=1e-4),
 }
 OF_POOL = {
     "expert, sparse": RetrieverSettings(epochs=8, method=_FEW),
