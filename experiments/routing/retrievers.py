@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from run import _ends, _judged, _kept
+from run import costs_of, kept
 from settings import PAIRS, K, Pair
 from sklearn.metrics import roc_auc_score
 
@@ -25,6 +25,7 @@ from sparseft import files
 from sparseft.config import ModelConfig
 from sparseft.results import environment
 from sparseft.routing import Router, Turn, dialogues_of
+from sparseft.routing.comparison import Answers, Metric, end_routers
 from sparseft.routing.dialogues import read_multiwoz, recorded_turns
 from sparseft.routing.dialogues.tables import data_file
 from sparseft.routing.experts import RecordedExpert
@@ -143,6 +144,7 @@ def run(pair: Pair, seed: int, name: str, path: Path, models: Path) -> dict[str,
     started = time.perf_counter()
     dialogues = dialogues_of(recorded_turns())
     small, large = (RecordedExpert.from_parquet(path, each) for each in (pair.small, pair.large))
+    answers = Answers(small, large, Metric(normalise=False, separator="|"))
     curves: dict[str, list[dict[str, Any]]] = {}
     scores: dict[str, list[Any]] = {}
     chosen, facts = [], []
@@ -169,14 +171,16 @@ def run(pair: Pair, seed: int, name: str, path: Path, models: Path) -> dict[str,
             )
             held_out = held_out_scores(pool, make, queries, seed=seed)
             for rate, threshold in zip(RATES, thresholds(held_out, RATES), strict=True):
-                judged = _judged(split.test, router, threshold, small, large, pair, pool, encoder)
-                curves.setdefault(router_name, []).append(_kept(judged, rate=rate))
+                costs = costs_of(pair, router, pool)
+                _, judged = answers.judged(split.test, router, threshold, costs)
+                curves.setdefault(router_name, []).append(kept(judged, rate=rate))
         scores.setdefault("needed", []).append("".join(map(str, wanted.astype(int))))
         scores.setdefault("groups", []).append([query.group for query in tested])
         if name == "vanilla":
-            for end, router in _ends(split.test, small, large).items():
-                judged = _judged(split.test, router, 0.5, small, large, pair, pool, encoder)
-                curves.setdefault(end, []).append(_kept(judged, rate=None))
+            for end, router in end_routers(split.test, answers).items():
+                costs = costs_of(pair, router, pool)
+                _, judged = answers.judged(split.test, router, 0.5, costs)
+                curves.setdefault(end, []).append(kept(judged, rate=None))
     return {
         "pair": pair.name,
         "retriever": name,

@@ -59,7 +59,7 @@ def run(pair: Pair, seed: int, encoder: SentenceEncoder, path: Path) -> dict[str
     pools = []
 
     def costs(router: Router, pool: Pool) -> Costs:
-        return _costs(pair, router, pool)
+        return costs_of(pair, router, pool)
 
     for split in halves(dialogues, seed):
         half = compare_half(split, answers, makers, RATES, costs, seed=seed)
@@ -67,7 +67,7 @@ def run(pair: Pair, seed: int, encoder: SentenceEncoder, path: Path) -> dict[str
         for name, judged in half.runs.items():
             rates = [None] if name in ENDS else RATES
             curves.setdefault(known.get(name, name), []).extend(
-                _kept(each, rate=rate) for rate, each in zip(rates, judged, strict=True)
+                kept(each, rate=rate) for rate, each in zip(rates, judged, strict=True)
             )
     return {
         "pair": pair.name,
@@ -84,7 +84,7 @@ def run(pair: Pair, seed: int, encoder: SentenceEncoder, path: Path) -> dict[str
     }
 
 
-def _costs(pair: Pair, router: Router, pool: Pool) -> Costs:
+def costs_of(pair: Pair, router: Router, pool: Pool) -> Costs:
     embeds = hasattr(router, "embedder")
     return Costs(
         COSTS[pair.small.split(".")[0]],
@@ -103,7 +103,7 @@ def _unit(pair: Pair) -> str:
     return "flops" if COSTS[_model_of(pair.large)].parameters else "money"
 
 
-def _kept(judged: Judged, rate: float | None) -> dict[str, Any]:
+def kept(judged: Judged, rate: float | None) -> dict[str, Any]:
     """Turns as strings of 0 and 1, so that a table can draw dialogues again."""
     return {
         "rate": rate,
@@ -120,59 +120,6 @@ def _runs(groups: Sequence[str]) -> list[tuple[str, int]]:
     order = {name: place for place, name in enumerate(dict.fromkeys(groups))}
     pairs = sorted(zip(names.tolist(), counts.tolist(), strict=True), key=lambda p: order[p[0]])
     return pairs
-
-
-# -- until retrievers.py uses comparison
-from collections.abc import Mapping  # noqa: E402
-
-from sparseft.routing import Query, Turn  # noqa: E402
-from sparseft.routing.expert import Expert  # noqa: E402
-from sparseft.routing.judging import judge, only_large, right_turns  # noqa: E402
-from sparseft.routing.rollout import contexts_of, roll_out  # noqa: E402
-from sparseft.routing.routers import AlwaysLarge, AlwaysSmall, Oracle  # noqa: E402
-from sparseft.routing.texts import query_of  # noqa: E402
-
-Dialogues = Mapping[str, Sequence[Turn]]
-
-
-def _ends(dialogues: Dialogues, small: Expert, large: Expert) -> dict[str, Router]:
-    turns = [turn for own in dialogues.values() for turn in own]
-    contexts = contexts_of(dialogues, small)
-    right = [
-        right_turns(turns, contexts, expert, normalise=False, separator=_SEPARATOR)
-        for expert in (small, large)
-    ]
-    needed = only_large(*right)
-    queries: list[Query] = [query_of(context) for context in contexts]
-    oracle = Oracle({query.id: bool(up) for query, up in zip(queries, needed, strict=True)})
-    return {"small alone": AlwaysSmall(), "large alone": AlwaysLarge(), "oracle": oracle}
-
-
-def _judged(
-    dialogues: Dialogues,
-    router: Router,
-    threshold: float,
-    small: Expert,
-    large: Expert,
-    pair: Pair,
-    pool: Pool,
-    encoder: SentenceEncoder,
-) -> Judged:
-    embeds = hasattr(router, "embedder")
-    router_cost = RouterCost(22.6e6, len(pool), 384) if embeds else RouterCost()
-    costs = Costs(
-        COSTS[pair.small.split(".")[0]],
-        COSTS[_model_of(pair.large)],
-        router_cost,
-        "money" if _unit(pair) == "money" else "flops",
-        lambda text: max(1, round(len(text) / 4)),
-    )
-    steps = roll_out(dialogues, router, threshold, small, large)
-    gold = [turn for own in dialogues.values() for turn in own]
-    return judge(gold, steps, costs, normalise=False, separator=_SEPARATOR)
-
-
-# -- end
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +31,16 @@ from sparseft.routing.study import MakeRouter, Split, held_out_scores, threshold
 from sparseft.routing.texts import query_of
 from sparseft.routing.turns import Turn
 
-__all__ = ["ENDS", "ROUTERS", "Answers", "Half", "Metric", "compare_half", "routers_of"]
+__all__ = [
+    "ENDS",
+    "ROUTERS",
+    "Answers",
+    "Half",
+    "Metric",
+    "compare_half",
+    "end_routers",
+    "routers_of",
+]
 
 ENDS = ("small alone", "large alone", "oracle")
 
@@ -206,16 +215,15 @@ def compare_half(
         found = [answers.judged(split.test, router, cut, costs(router, pool)) for cut in cuts[name]]
         steps[name] = [own for own, _ in found]
         runs[name] = [judged for _, judged in found]
-    for name, router in _ends(split.test, answers):
+    for name, router in end_routers(split.test, answers).items():
         own, judged = answers.judged(split.test, router, 0.5, costs(router, pool))
         steps[name], runs[name] = [own], [judged]
     return Half(split, pool, cuts, held_out, runs, steps)
 
 
-def _ends(
-    dialogues: Mapping[str, Sequence[Turn]], answers: Answers
-) -> Iterator[tuple[str, Router]]:
+def end_routers(dialogues: Mapping[str, Sequence[Turn]], answers: Answers) -> dict[str, Router]:
+    """Small alone, large alone and the oracle of these dialogues, for a threshold of 0.5."""
     needed = only_large(*answers.right(dialogues))
     queries = [query_of(context) for context in contexts_of(dialogues, answers.small)]
     oracle = Oracle({query.id: bool(up) for query, up in zip(queries, needed, strict=True)})
-    yield from zip(ENDS, (AlwaysSmall(), AlwaysLarge(), oracle), strict=True)
+    return dict(zip(ENDS, (AlwaysSmall(), AlwaysLarge(), oracle), strict=True))

@@ -92,5 +92,6 @@ def test_it_learns_to_point_and_to_choose() -> None:
         model(ids, torch.ones_like(ids), truth).loss.backward()
         optimizer.step()
     scores = model.scores(ids, torch.ones_like(ids), spans)
-    assert int(scores.candidates[:6, 1].argmax()) == 3 and float(scores.candidates[3, 1].detach()) > 2
+    assert int(scores.candidates[:6, 1].argmax()) == 3
+    assert float(scores.candidates[3, 1].detach()) > 2
     assert float(scores.choices[1, 1].detach()) > 2 > 0 > float(scores.choices[0].max().detach())
