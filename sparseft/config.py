@@ -189,6 +189,7 @@ class ComplianceConfig:
     # the data can make them and there is an epoch for them
     hard_negatives: int | Literal["auto"] = 0
     hard_negative_epochs: int = 2  # the last ones of training.epochs, with those rows
+    analysis_batches: int | None = None  # most of those that a method's analysis sees; null: all
     fast_forward: bool = True
     decode_batch: int = 1
     recall_margin: float = 0.5  # the alarm's threshold: this share of the lowest that misses none
@@ -199,7 +200,13 @@ class ComplianceConfig:
     def __post_init__(self) -> None:
         if self.hard_negatives != "auto":
             _not_negative("task.compliance.hard_negatives", self.hard_negatives)
-        for key in ("hard_negative_epochs", "decode_batch", "recall_margin", "price_per_hour"):
+        for key in (
+            "hard_negative_epochs",
+            "analysis_batches",
+            "decode_batch",
+            "recall_margin",
+            "price_per_hour",
+        ):
             _positive(f"task.compliance.{key}", getattr(self, key))
         for key in ("recall_margin", "alarm_precision", "utilisation"):
             value = getattr(self, key)

@@ -28,6 +28,7 @@ def prepare_task(
     model: TaskModel,
     loader: Batches,
     held_out: HeldOut | None,
+    most: int | None = None,
 ) -> Prepared:
     """Let a method freeze, wrap and select in a model.
 
@@ -35,30 +36,34 @@ def prepare_task(
         loader: the training batches; its epoch is 0 afterwards.
         held_out: `held_out(count, folds)` gives batches under a head that has not seen them; None:
             no head was fitted to any row, so to the pretrained model all of them are held out.
+        most: batches of an analysis, whatever the method asks for; None: no limit.
 
     Raises:
         ConfigError: the method trains nothing of the backbone, or refreshes its units.
     """
+
+    def within(count: int) -> int:
+        return count if most is None else min(count, most)
 
     def analysed(count: int) -> list[dict[str, Tensor]]:
         loader.set_epoch(config.training.epochs)  # an order that training never sees
         drawn: list[dict[str, Tensor]] = []
         for batch in loader.batches():
             drawn.append({key: batch[key] for key in _KEYS})
-            if len(drawn) == count:
+            if len(drawn) == within(count):
                 break
         loader.set_epoch(0)
         return drawn
 
-    def unseen(count: int, _: int) -> Iterator[dict[str, Tensor]]:
-        return iter(analysed(count))
+    def unseen(count: int, folds: int) -> Iterator[dict[str, Tensor]]:
+        return iter(analysed(count)) if held_out is None else held_out(within(count), folds)
 
     context = MethodContext(
         batches=analysed,
         seed=config.seed,
         num_layers=len(layout_of(model).layers),
         options={k: v for k, v in config.method.items() if k not in ("name", "lr")},
-        held_out=unseen if held_out is None else held_out,
+        held_out=unseen,
     )
     seed_everything(config.seed)
     with in_whole_batches(model):

@@ -185,7 +185,14 @@ class _Run:
         warm = self.side.warm_up(self.train_batches)
         self.head_seconds = 0.0 if warm is None else warm.seconds
         held_out = None if warm is None else warm.held_out
-        return prepare_task(self.config, method, self.side.model, self.train_batches, held_out)
+        return prepare_task(
+            self.config,
+            method,
+            self.side.model,
+            self.train_batches,
+            held_out,
+            self.settings.analysis_batches,
+        )
 
     def train(
         self, prepared: Prepared, log: MetricsLog

@@ -76,3 +76,17 @@ def test_a_decoder_is_not_asked_of_an_encoder(model: Path, tmp_path: Path) -> No
         execute_compliance(small_config(model, tmp_path, reader="decoder"))
     with pytest.raises(ConfigError, match=r"task\.compliance\.reader"):
         small_config(model, tmp_path, reader="oracle")
+
+
+@pytest.mark.parametrize("experiment", ["compliance", "compliance_decoder", "dst"])
+def test_an_experiment_leaves_every_method_its_own_settings(experiment: str) -> None:
+    from hydra import compose, initialize_config_dir
+
+    from sparseft.paths import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for method in ("sparse", "lora", "full"):
+            alone = compose("config", [f"method={method}"]).method
+            assert (
+                compose("config", [f"+experiment={experiment}", f"method={method}"]).method == alone
+            )
