@@ -124,8 +124,10 @@ def progress(data: str) -> str:
     wanted, missing, asked = 0, {}, set()
     for arm in arms_of(data):
         paths = {job.path for job in run.jobs(data, arm, SEEDS)}
-        # The best rate's run on the first seed is one of the tuning.
-        count = len(SEEDS) + (len(SCALES) - 1 if arm.tuned_as == arm.name else 0)
+        # The best rate's run on the first seed is one of the tuning; where that rate is at an
+        # edge, there is one more.
+        tuned = arm.tuned_as == arm.name
+        count = max(len(paths), len(SEEDS) + (len(SCALES) - 1 if tuned else 0))
         missing[arm.name] = count - sum(path.is_file() for path in paths)
         wanted += count
         asked |= paths
