@@ -22,6 +22,7 @@ __all__ = [
     "ConstructsConfig",
     "DataConfig",
     "DstConfig",
+    "EndpointConfig",
     "ExpertConfig",
     "ModelConfig",
     "OutOfScopeConfig",
@@ -230,27 +231,64 @@ class DstConfig:
 
 
 @dataclass(frozen=True)
+class EndpointConfig:
+    """An OpenAI-compatible endpoint, and what may be spent there."""
+
+    base_url: str  # mostly ends in /v1
+    model: str  # its name there
+    key_variable: str | None = "OPENAI_API_KEY"  # that holds the key; null: it needs none
+    timeout: float = 60.0  # seconds of an attempt
+    concurrency: int = 4  # requests at the same time
+    max_tokens: int = 256  # of an answer
+    cache: str | None = None  # the folder of responses: nothing is paid for twice; null: none
+    max_calls: int | None = None  # retries included
+    max_money: float | None = None  # in the currency of the expert's prices
+
+    def __post_init__(self) -> None:
+        for key in ("timeout", "concurrency", "max_tokens"):
+            _positive(f"endpoint.{key} of an expert", getattr(self, key))
+        for key in ("max_calls", "max_money"):
+            _not_negative(f"endpoint.{key} of an expert", getattr(self, key) or 0)
+
+
+# By kind of expert: what it cannot do without.
+_EXPERT_KINDS = {
+    "recorded": ("file", "system"),
+    "tracker": ("delta",),
+    "local": ("model",),
+    "endpoint": ("endpoint",),
+}
+
+
+@dataclass(frozen=True)
 class ExpertConfig:
     """One of the two models that turns are routed between."""
 
-    # recorded: answers of a file; tracker: the delta of a run of task=dst, which answers here
-    kind: Literal["recorded", "tracker"] = "recorded"
+    # recorded: answers of a file; tracker: the delta of a run of task=dst, which answers here;
+    # local: a causal language model here; endpoint: one that is asked over HTTP
+    kind: Literal["recorded", "tracker", "local", "endpoint"] = "recorded"
     name: str | None = None
     file: str | None = None  # JSONL or parquet; relative to data.root
-    system: str | None = None  # of a parquet file with several
-    delta: str | None = None
-    parameters: float | None = None  # that a token passes, to count operations; null: unknown
+    system: str | None = None  # of a parquet file with several; alone: of data=multiwoz's own
+    delta: str | None = None  # of a tracker, or over a local model; null: that model as it is
+    model: ModelConfig | None = None  # a local one's base
+    endpoint: EndpointConfig | None = None
+    # Operations are counted where both experts' parameters are known, else money.
+    parameters: float | None = None  # that a token passes; null: unknown
     prompt_price: float = 0.0  # of a million tokens
     answer_price: float = 0.0
-    instruction: int = (
-        0  # tokens of a prompt beside exemplars and the turn, where answers do not say
-    )
-    exemplars: int = 0  # of a prompt
+    # Of prompts whose tokens the answers do not give: those beside exemplars and the turn.
+    instruction: int = 0
+    exemplars: int = 0  # each about as long as the turn
 
     def __post_init__(self) -> None:
-        needed = self.file if self.kind == "recorded" else self.delta
-        key = "file" if self.kind == "recorded" else "delta"
-        _require(bool(needed), f"{key} of an expert of kind {self.kind}", "given", needed)
+        needed = _EXPERT_KINDS[self.kind]
+        _require(
+            any(getattr(self, key) for key in needed),
+            f"{' or '.join(needed)} of an expert of kind {self.kind}",
+            "given",
+            None,
+        )
         _positive("parameters of an expert", self.parameters)
         for key in ("prompt_price", "answer_price", "instruction", "exemplars"):
             _not_negative(f"{key} of an expert", getattr(self, key))

@@ -28,6 +28,7 @@ from sparseft.config import RunConfig
 from sparseft.errors import ConfigError, SparseftError
 from sparseft.paths import conf_dir
 from sparseft.reporting.examples import write_examples
+from sparseft.reporting.routing.terminal import routed_lines, routed_rows
 from sparseft.results import Result
 from sparseft.training import RunOutcome, TrainedRun, execute
 
@@ -187,7 +188,9 @@ def _config(composed: DictConfig) -> RunConfig:
 
 def _line(outcome: RunOutcome) -> str:
     result = outcome.result
-    done = "was done before" if outcome.skipped else f"{result.cost['train_seconds']:.0f} s"
+    # Routing trains nothing.
+    spent = "evaluation_seconds" if result.task == "routing" else "train_seconds"
+    done = "was done before" if outcome.skipped else f"{result.cost[spent]:.0f} s"
     metric, called = next(iter(_LEADING[result.task].items()))
     return (
         f"  {called} {result.metrics[metric]:.4f}, validation {result.validation:.4f}, "
@@ -204,7 +207,7 @@ def _summary(outcome: RunOutcome) -> str:
     elif outcome.resumed:
         lines.append("went on from the checkpoint of a run that was stopped")
     if result.task == "routing":
-        return "\n".join([*lines, *_routed(outcome)])
+        return "\n".join([*lines, *routed_lines(result, folder)])
     metrics = dict(result.metrics)
     shown = [(called, metrics.pop(name)) for name, called in _LEADING[result.task].items()]
     shown += [(name.replace("_", " "), value) for name, value in metrics.items()]
@@ -235,28 +238,6 @@ def _summary(outcome: RunOutcome) -> str:
     return "\n".join(lines)
 
 
-def _routed(outcome: RunOutcome) -> list[str]:
-    result, folder = outcome.result, outcome.folder
-    metrics, notes = result.metrics, result.notes
-    saved = notes["router"]
-    lines = [
-        f"{notes['small']} and {notes['large']} on {result.data['name']}, seed {result.seed}",
-        f"  turns     {result.data['rows']['test']:,} of {result.data['dialogues']:,} dialogues, "
-        "pools from one half and tested on the other, both ways",
-        f"  routed    joint goal accuracy {metrics['jga']:.4f} with {metrics['share_large']:.0%} "
-        f"of the turns to the large model, at {metrics['cost_of_large_alone']:.2f} of its cost",
-        f"  alone     small {metrics['jga_small_alone']:.4f}, large "
-        f"{metrics['jga_large_alone']:.4f}; an oracle {metrics['jga_oracle']:.4f}",
-        f"  saved     {saved['router']}, turn accuracy {result.validation:.4f} held out"
-        + ("" if saved["saved"] else " (has no pool: nothing to write)"),
-        f"  page      {folder / 'routing.html'}",
-        f"  result    {folder / 'result.json'}, {result.cost['evaluation_seconds']:.0f} s",
-    ]
-    if saved["saved"]:
-        lines.append(f"  router    {folder / 'router'}")
-    return lines
-
-
 def _constructs(notes: Mapping[str, Any] | None) -> list[str]:
     if not notes:
         return []
@@ -267,7 +248,14 @@ def _constructs(notes: Mapping[str, Any] | None) -> list[str]:
 
 
 def _table(results: Sequence[Result]) -> str:
-    """Test figures by data and method, each at the learning rate that validates best."""
+    """Test figures: of routing by pair of models, else by data and method."""
+    if results and results[0].task == "routing":
+        return _aligned(routed_rows(results, _spread))
+    return _aligned(_trained_rows(results))
+
+
+def _trained_rows(results: Sequence[Result]) -> list[tuple[str, ...]]:
+    """By data and method, each at the learning rate that validates best."""
     groups: dict[tuple[str, str], dict[float, list[Result]]] = {}
     for result in results:
         by_lr = groups.setdefault((result.data["name"], result.method), {})
@@ -287,6 +275,10 @@ def _table(results: Sequence[Result]) -> str:
                 f"{statistics.median(r.cost['step_ms_median'] for r in best):.1f}",
             )
         )
+    return rows
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

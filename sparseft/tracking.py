@@ -37,6 +37,9 @@ class Tracker(Protocol):
     def log(self, values: Mapping[str, Any], step: int) -> None:
         """Take the values of one optimizer step."""
 
+    def show(self, pages: Sequence[Path]) -> None:
+        """Take pages and drawings, HTML and SVG files; they are shown under `pages/`."""
+
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Take the final values and end; an empty summary marks a run that failed."""
 
@@ -45,6 +48,9 @@ class NullTracker:
     """Takes everything and keeps nothing."""
 
     def log(self, values: Mapping[str, Any], step: int) -> None:
+        """Nothing happens."""
+
+    def show(self, pages: Sequence[Path]) -> None:
         """Nothing happens."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -64,6 +70,21 @@ class _WandbTracker:
             self._run.log(dict(values), step=step)
         except Exception as error:  # whatever the service does, the run goes on
             self._give_up("log", error)
+
+    def show(self, pages: Sequence[Path]) -> None:
+        if self._run is None or not pages:
+            return
+        try:
+            import wandb
+
+            self._run.log(
+                {
+                    f"pages/{path.stem}": wandb.Html(path.read_text(encoding="utf-8"), inject=False)
+                    for path in pages
+                }
+            )
+        except Exception as error:
+            self._give_up("show a page", error)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         if self._run is None:

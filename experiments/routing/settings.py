@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sparseft.routing.costs import ModelCost
+from sparseft.routing.experts.building import RECORDED_COSTS
 
 __all__ = ["COSTS", "PAIRS", "RATES", "SEEDS", "K", "Pair"]
 
@@ -46,10 +46,4 @@ RATES = tuple(k / 10 for k in range(11))  # wanted shares of large calls
 SEEDS = (0, 1)  # of the halves
 K = 10
 
-# Operations where both sizes are published. OpenAI never said GPT-3.5's, so there it is money: list
-# prices of gpt-3.5-turbo-0125 (2024), and of a hosted Llama-3-8B at the time, dollars a million.
-COSTS = {
-    "llama3-8b": ModelCost(8.03e9, 0.05, 0.08),
-    "llama3-70b": ModelCost(70.6e9, 0.59, 0.79),
-    "gpt-3.5": ModelCost(None, 0.50, 1.50),
-}
+COSTS = RECORDED_COSTS

@@ -3,92 +3,33 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from sparseft.config import DataConfig, ExpertConfig, RunConfig
+from sparseft.config import DataConfig, ExpertConfig
 from sparseft.errors import ConfigError, DataError
 from sparseft.reporting.routing import write_routing_page
 from sparseft.results import load_result
 from sparseft.routing import Query
-from sparseft.routing.dialogues import simulate_dialogues, write_jsonl
+from sparseft.routing.dialogues import simulate_dialogues
 from sparseft.routing.experts.building import default_experts, expert_of
 from sparseft.routing.experts.remembered import Remembered
 from sparseft.routing.pairs import expert_grades
 from sparseft.routing.pools import build_pool
 from sparseft.routing.retriever import load_encoder
 from sparseft.routing.saved import load_router
-from sparseft.routing.states import State
-from sparseft.routing.turns import Turn
 from sparseft.training.retriever import RetrieverSettings, finetune_sparse
 from sparseft.training.routing import CHOSEN, RoutedRun, execute_routing
 from tests.routing.fakes import Table
-from tests.tiny import save_tiny_model
-
-# The words that the small model does not understand.
-_HARD = re.compile(r"\b(instead|same|actually|rather|change)\b")
+from tests.training.routing_case import config, write_case
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dialogues, a small model that fails on some words and on every seventh turn, a large one
-    that fails on every ninth, and a retriever."""
-    target = tmp_path_factory.mktemp("routing")
-    turns = simulate_dialogues(24, 5, "test")
-    write_jsonl(target / "turns.jsonl", turns)
-    for name, wrong in (
-        ("small", lambda k, turn: k % 7 == 0 or _HARD.search(turn.user)),
-        ("large", lambda k, turn: k % 9 == 0),
-    ):
-        lines = [_answer(turn, bool(wrong(k, turn))) for k, turn in enumerate(turns)]
-        (target / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    save_tiny_model(target / "encoder")
-    return target
-
-
-def _answer(turn: Turn, wrong: bool) -> str:
-    delta: State = {"bike-day": "never"} if wrong else turn.delta
-    content = {
-        "dialogue_id": turn.dialogue,
-        "turn_id": turn.number,
-        "delta": dict(delta),
-        "score": -1.0 if wrong else -0.1,
-        "prompt_tokens": 30,
-        "answer_tokens": 5,
-    }
-    return json.dumps(content)
-
-
-def config(folder: Path, output: Path, data: Any = None, **routing: Any) -> RunConfig:
-    settings: dict[str, Any] = {
-        "small": {"file": "small.jsonl", "parameters": 1e6},
-        "large": {"file": "large.jsonl", "parameters": 1e8},
-        "rates": [0.0, 0.5, 1.0],
-        "neighbours": 3,
-        "resamples": 50,
-    }
-    turns = {"name": "turns", "kind": "turns", "root": str(folder), "test": "turns.jsonl"}
-    return RunConfig.from_mapping(
-        {
-            "experiment": "test",
-            "output": str(output),
-            "device": "cpu",
-            "model": {
-                "name": "tiny",
-                "source": "path",
-                "id": str(folder / "encoder"),
-                "max_length": 32,
-            },
-            "data": {**turns, **(data or {})},
-            "method": {"name": "none"},
-            "task": {"name": "routing", "routing": {**settings, **routing}},
-            "tracking": {"wandb": "off"},
-        }
-    )
+    return write_case(tmp_path_factory.mktemp("routing"))
 
 
 def test_a_run_compares_saves_and_shows(folder: Path, tmp_path: Path) -> None:
@@ -96,7 +37,7 @@ def test_a_run_compares_saves_and_shows(folder: Path, tmp_path: Path) -> None:
 
     def look(run: RoutedRun) -> None:
         runs.append(run)
-        write_routing_page(run)
+        assert all(path.is_file() for path in write_routing_page(run))
 
     outcome = execute_routing(config(folder, tmp_path), look)
     result = load_result(outcome.folder / "result.json")
@@ -185,7 +126,7 @@ def test_an_answer_is_escaped_on_the_page(folder: Path, tmp_path: Path) -> None:
         ({"rates": [0.0, 1.5], "budget": 0.0}, "rising shares"),
         ({"large": None}, "no large"),
         ({"small": {"kind": "tracker"}}, "delta of an expert"),
-        ({"small": {"file": None}}, "file of an expert"),
+        ({"small": {"file": None}}, "file or system of an expert"),
     ],
 )
 def test_wrong_settings_are_refused(

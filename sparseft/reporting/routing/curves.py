@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from sparseft.reporting.formats import percent
@@ -92,21 +93,31 @@ def _figure(
         tip = f"<title>{label}: {percent(end.quality)}%</title>"
         parts.append(element("g", {"class": "full"}, tip + mark(*at, "full", 1.0)))
     parts.append(_legend(figures))
-    best = max(figures[1:] or figures, key=lambda each: each.aiq)
     return Figure(
         name=name,
         title=title,
         alt=f"{title}: joint goal accuracy of {len(figures)} routers between the small model's "
         f"{percent(ends.small.quality)}% and the large model's {percent(ends.large.quality)}%.",
-        caption=(
-            f"Joint goal accuracy at each wanted share of large calls, from none (left) to all. "
-            f"Black marks: either model alone; dotted: an oracle that knows which turns only the "
-            f"large model gets right. The largest AIQ has {best.router.replace('_', ' ')}."
-        ),
+        caption=_caption(figures),
         body="".join(parts),
         width=_WIDTH,
         height=_HEIGHT,
     )
+
+
+def _caption(figures: Sequence[RouterFigures]) -> str:
+    parts = [
+        "Joint goal accuracy at each wanted share of large calls, from none (left) to all.",
+        "Squares: the small (left) and the large model alone; dotted above: an oracle that knows "
+        "which turns only the large model gets right.",
+    ]
+    if any(each.router == "random" for each in figures):
+        parts.append("Random sends turns to the large model by chance.")
+    known = [each for each in figures[1:] if not math.isnan(each.aiq)]
+    if known:
+        best = max(known, key=lambda each: each.aiq)
+        parts.append(f"The largest AIQ has {best.router.replace('_', ' ')}.")
+    return " ".join(parts)
 
 
 def _axes(
@@ -132,7 +143,7 @@ def _axes(
 
 def _ticks(limits: tuple[float, float]) -> list[float]:
     low, high = 100 * limits[0], 100 * limits[1]
-    return [t / 100 for t in ticks(low, high, 5) if low - 1e-9 <= t <= high + 1e-9]
+    return [t / 100 for t in ticks(low, high, 7) if low - 1e-9 <= t <= high + 1e-9]
 
 
 def _curve(
@@ -160,13 +171,14 @@ def _curve(
 
 def _legend(figures: Sequence[RouterFigures]) -> str:
     used = {family_of_router(each.router) for each in figures}
+    entries = [(family, called) for family, (called, _) in _FAMILIES.items() if family in used]
     parts, x, y = [], _LEFT, _HEIGHT - 40
-    for family, (called, _) in _FAMILIES.items():
-        if family not in used:
-            continue
+    for family, called in [*entries, ("full", "either model alone")]:
         if x > _WIDTH - 150:
             x, y = _LEFT, y + 22
-        sign = line(x, y - 4, x + 30, y - 4, "mean") + mark(x + 15, y - 4, family, 0.6)
+        sign = mark(x + 15, y - 4, family, 0.6)
+        if family != "full":
+            sign = line(x, y - 4, x + 30, y - 4, "mean") + sign
         parts.append(element("g", {"class": family}, sign + text(x + 37, y, called, "soft")))
         x += 170
     return "".join(parts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparseft import files
 from sparseft.reporting.compliance.text import safe
-from sparseft.reporting.formats import percent
+from sparseft.reporting.formats import MISSING, percent, points
 from sparseft.reporting.routing.curves import curve_figures
 from sparseft.reporting.style import PAGE_STYLE
 from sparseft.reporting.svg import Figure
@@ -27,16 +27,25 @@ _POLICY = (
     "form-action 'none'"
 )
 _SHOWN = 24  # turns
+_LONG = (0, 3)  # columns of turns that are running text
+_PROSE = ' style="white-space:normal;text-align:left;min-width:17em"'
 
 
-def write_routing_page(run: RoutedRun) -> Path:
-    """Write routing.html and the drawings as SVG files into the run's folder."""
+def write_routing_page(run: RoutedRun) -> list[Path]:
+    """Write routing.html and the drawings as SVG files into the run's folder; the page first.
+
+    Raises:
+        SparseftError: the folder cannot be written.
+    """
     ends = ends_of(run.ends)
     figures = curve_figures(run.figures, ends)
-    for figure in figures:
-        style = palette_css() + FIGURE_STYLE
+    style = palette_css() + FIGURE_STYLE
+    drawings = [
         files.write_text(run.folder / f"{figure.name}.svg", figure.standalone(style))
-    return files.write_text(run.folder / "routing.html", routing_page(run, ends, figures))
+        for figure in figures
+    ]
+    page = files.write_text(run.folder / "routing.html", routing_page(run, ends, figures))
+    return [page, *drawings]
 
 
 def routing_page(run: RoutedRun, ends: Ends, figures: Sequence[Figure]) -> str:
@@ -84,29 +93,41 @@ def _summary(run: RoutedRun, ends: Ends) -> str:
     finding = (
         f"With {percent(lead.share)}% of the turns to {safe(run.names[1])}, the router that the "
         f"pool chooses reaches a joint goal accuracy of {percent(lead.quality)}% at "
-        f"{percent(lead.cost)}% of the large model's cost: {_signed(lead.above_large)} points "
-        f"against the large model alone ({_signed(low)} to {_signed(high)}). Alone, the small "
+        f"{percent(lead.cost)}% of the large model's cost: {_points(lead.above_large)} points "
+        f"against the large model alone ({_points(low)} to {_points(high)}). Alone, the small "
         f"model reaches {percent(ends.small.quality)}% and the large one "
         f"{percent(ends.large.quality)}%{oracle}."
     )
     heads = (
         "router", "AIQ", "APGR", "CPT50", "CPT80", "large calls", "accuracy", "− large alone",
-        "cost", "oracle gap closed", "decision p50, p95 (ms)",
+        "cost", "gap closed", "p50, p95 (ms)",
     )  # fmt: skip
     rows = "".join(_row(each, run.latency) for each in run.figures)
     head = "".join(f"<th>{safe(name)}</th>" for name in heads)
-    budget = run.config.task.routing.budget if run.config.task.routing else 0.5
     return (
         f'<section id="routers"><h2>Routers</h2><p class="finding">{finding}</p>'
-        '<p class="hint">AIQ: mean height of the best curve over cost between the two models '
-        "(RouterBench). APGR and CPT: of the gap between them, over the share of large calls "
-        "(RouteLLM); a dash where the large model is not better. The columns from large calls on "
-        f"are at the threshold for a share of {percent(budget)}%, found on the pool's own "
-        "dialogues; intervals are 95%, bootstrap by dialogue. Cost is that of the large model "
-        f"alone, in {'operations' if run.unit == 'flops' else 'money'}.</p>"
+        f'<p class="hint">{_how_to_read(run)}</p>'
         '<div class="scroll" tabindex="0" role="region" aria-label="Routers"><table><thead><tr>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div></section>\n"
     )
+
+
+def _how_to_read(run: RoutedRun) -> str:
+    counted = "operations" if run.unit == "flops" else "money"
+    spelling = "in one spelling" if run.settings.normalise else "as written"
+    sentences = (
+        "AIQ: mean height of the best curve over cost between the two models (RouterBench).",
+        "APGR and CPT: of the gap between them, over the share of large calls (RouteLLM).",
+        "A dash: not defined, as where the large model is not dearer (AIQ) or not better.",
+        "The columns from large calls on are at the threshold for a share of "
+        f"{percent(run.settings.budget)}%, found on the pool's own dialogues.",
+        "Intervals are 95%, bootstrap by dialogue.",
+        f"Cost is that of the large model alone, in {counted}.",
+        "Gap closed: of the way from the better model alone to the oracle.",
+        "p50, p95: of one decision, without the small model's answer where a router looks at it.",
+        f"Values are compared {spelling}.",
+    )
+    return " ".join(sentences)
 
 
 def _row(each: RouterFigures, latency: Mapping[str, tuple[float, float]]) -> str:
@@ -114,13 +135,13 @@ def _row(each: RouterFigures, latency: Mapping[str, tuple[float, float]]) -> str
     below, top = each.above_interval
     times = latency.get(each.router)
     cells = (
-        f"{percent(each.aiq)} ({percent(low)}–{percent(high)})",
+        MISSING if math.isnan(each.aiq) else f"{percent(each.aiq)} ({_range(low, high)})",
         _number(each.apgr),
         _number(each.cpt50),
         _number(each.cpt80),
         f"{percent(each.share)}%",
         f"{percent(each.quality)}%",
-        f"{_signed(each.above_large)} ({_signed(below)} to {_signed(top)})",
+        f"{_points(each.above_large)} ({_points(below)} to {_points(top)})",
         f"{each.cost:.2f}",
         _number(each.gap_closed),
         "–" if times is None else f"{times[0]:.1f}, {times[1]:.1f}",
@@ -147,14 +168,14 @@ def _turns(turns: Sequence[Mapping[str, Any]]) -> str:
         score = "–" if turn["score"] is None else f"{turn['score']:.3f}"
         cells = (said, turn["model"], score, delta, "right" if turn["right_turn"] else "wrong")
         name = f'<th scope="row">{safe(turn["dialogue_id"])}/{turn["turn_id"]}</th>'
-        style = ' style="white-space:normal;text-align:left;min-width:17em"'
         tds = "".join(
-            f"<td{style if place in (0, 3) else ''}>{safe(str(cell))}</td>"
+            f"<td{_PROSE if place in _LONG else ''}>{safe(str(cell))}</td>"
             for place, cell in enumerate(cells)
         )
         rows.append(f"<tr>{name}{tds}</tr>")
-    head = "".join(
-        f"<th>{name}</th>" for name in ("turn", "said", "model", "score", "change", "the turn is")
+    names = ("said", "model", "score", "change", "the turn is")
+    head = "<th>turn</th>" + "".join(
+        f"<th{_PROSE if place in _LONG else ''}>{name}</th>" for place, name in enumerate(names)
     )
     return (
         f'<section id="turns"><h2>Turns</h2><p class="hint">{len(shown)} of {len(turns)}; '
@@ -164,9 +185,13 @@ def _turns(turns: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _signed(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:+.1f}"
+def _range(low: float, high: float) -> str:
+    return MISSING if math.isnan(low) else f"{percent(low)}–{percent(high)}"
+
+
+def _points(value: float) -> str:
+    return MISSING if math.isnan(value) else points(value)
 
 
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
+    return MISSING if math.isnan(value) else f"{value:.2f}".replace("-", "−")

@@ -23,7 +23,7 @@ from sparseft.routing.dialogues import (
 from sparseft.routing.states import State
 from sparseft.routing.turns import Context, Turn, dialogues_of
 
-__all__ = ["DialogueCorpus", "load_dialogues", "with_gold"]
+__all__ = ["DialogueCorpus", "draw_dialogues", "load_dialogues", "with_gold"]
 
 _BUILTIN = (120, 30, 100)  # dialogues of train, validation and test
 _PHRASINGS = ("pool", "pool", "test")
@@ -79,9 +79,9 @@ def load_dialogues(config: DataConfig, seed: int, validation_dialogues: int) -> 
         )
     train, validation, test = readers[config.kind](config, validation_dialogues)
     if config.rows is not None:
-        train = _drawn(train, config.rows, seed)
+        train = draw_dialogues(train, config.rows, seed)
     if config.test_rows is not None:
-        test = _drawn(test, config.test_rows, config.split_seed)
+        test = draw_dialogues(test, config.test_rows, config.split_seed)
     names = [{turn.dialogue for turn in split} for split in (train, validation, test)]
     for split, own in zip(("train", "validation", "test"), names, strict=True):
         if not own:
@@ -142,7 +142,7 @@ def _multiwoz(config: DataConfig, validation: int) -> _Splits:
     recorded = {turn.dialogue for turn in test}
     rest = [t for t in read_multiwoz("2.1", "validation", root) if t.dialogue not in recorded]
     train = read_multiwoz("2.1", "train", root)
-    held = _drawn(rest, validation, config.split_seed)
+    held = draw_dialogues(rest, validation, config.split_seed)
     if config.train == "all":
         taken = {turn.dialogue for turn in held}
         train += [turn for turn in rest if turn.dialogue not in taken]
@@ -164,7 +164,7 @@ def _files(config: DataConfig, validation: int) -> _Splits:
     if config.validation is not None:
         return train, read_jsonl(_path(root, config.validation)), test
     names = len({turn.dialogue for turn in train})
-    held = _drawn(
+    held = draw_dialogues(
         train, min(validation, max(1, round(config.validation_share * names))), config.split_seed
     )
     taken = {turn.dialogue for turn in held}
@@ -175,7 +175,7 @@ def _path(root: str, file: str) -> str:
     return str(Path(root) / file)
 
 
-def _drawn(turns: Sequence[Turn], count: int, seed: int) -> list[Turn]:
+def draw_dialogues(turns: Sequence[Turn], count: int, seed: int) -> list[Turn]:
     """The turns of `count` dialogues, or of all where there are fewer."""
     names = sorted({turn.dialogue for turn in turns})
     order = np.random.default_rng(seed).permutation(len(names))[:count]

@@ -13,41 +13,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from sparseft import files
-from sparseft.config import DataConfig, RoutingConfig, RunConfig
-from sparseft.errors import ConfigError
+from sparseft.config import RoutingConfig, RunConfig
+from sparseft.errors import DataError
 from sparseft.results import COST_KEYS, Result, config_hash, environment
-from sparseft.routing.comparison import ENDS, Answers, Half, Metric, compare_half, routers_of
+from sparseft.routing.comparison import ENDS, Half, compare_half, routers_of
 from sparseft.routing.costs import Costs, RouterCost
-from sparseft.routing.dialogues import read_jsonl, recorded_turns
-from sparseft.routing.experts.building import cost_of_expert, default_experts, expert_of
-from sparseft.routing.experts.recorded import RecordedExpert
-from sparseft.routing.experts.remembered import Remembered
 from sparseft.routing.pools import Pool
 from sparseft.routing.retriever import SentenceEncoder, load_encoder
-from sparseft.routing.rollout import contexts_of
-from sparseft.routing.router import Query, Router
-from sparseft.routing.saved import KINDS, save_router
+from sparseft.routing.router import Router
 from sparseft.routing.scores import Measured, RouterFigures, figures_of, resample
-from sparseft.routing.study import Split, halves, held_out_scores, thresholds
-from sparseft.routing.texts import query_of
-from sparseft.routing.tracker import load_dialogues
+from sparseft.routing.study import Split, halves
 from sparseft.routing.turns import Turn, dialogues_of
+from sparseft.tracking import NullTracker
 from sparseft.training.devices import device_name, resolve_device
 from sparseft.training.folder import RunOutcome, finished_result, run_folder, tracker_of_run
-from sparseft.training.routing.record import content, main_metrics, side_by_side, turn_record
+from sparseft.training.routing.loading import Pair, load_pair, load_turns
+from sparseft.training.routing.record import (
+    content,
+    curve_points,
+    main_metrics,
+    side_by_side,
+    turn_record,
+)
+from sparseft.training.routing.whole import Whole
 
 __all__ = ["CHOSEN", "RoutedRun", "execute_routing"]
 
 CHOSEN = "chosen by the pool"
-_TIMED = 40  # queries whose decision is timed, one at a time
-_OPTIONS: Mapping[str, Callable[[RoutingConfig], dict[str, Any]]] = {
-    "knn": lambda settings: {"k": settings.neighbours},
-    "classifier": lambda settings: {"strength": 0.3},
-}
 
 
 @dataclass(frozen=True)
@@ -55,10 +50,12 @@ class RoutedRun:
     """What a run holds at its end, for whoever wants to look at it.
 
     Attributes:
+        names: of the small and the large expert.
         figures: of each router, `CHOSEN` first: in each half the router that was best on the
             other half's own dialogues.
         ends: small alone, large alone and the oracle.
         unit: of costs.
+        latency: milliseconds of a decision by router, median and 95th percentile.
         turns: of the chosen router at the budget, as written to turns.jsonl.
     """
 
@@ -72,19 +69,27 @@ class RoutedRun:
     metrics: dict[str, float]
     folder: Path
 
+    @property
+    def settings(self) -> RoutingConfig:
+        """Those of the task."""
+        assert self.config.task.routing is not None
+        return self.config.task.routing
 
-def execute_routing(
-    config: RunConfig, look: Callable[[RoutedRun], object] | None = None
-) -> RunOutcome:
+
+Look = Callable[[RoutedRun], Sequence[Path] | None]
+
+
+def execute_routing(config: RunConfig, look: Look | None = None) -> RunOutcome:
     """Do one run, or find it done: same configuration and same commit.
 
     Written to the run's folder: config.json, result.json, routing.json (curves and figures of all
     routers), turns.jsonl (each turn under the chosen router), and `router/`, which
-    `python -m sparseft.route` reads.
+    `python -m sparseft.route` reads. Nothing is written where settings or data are wrong.
 
     Args:
         config: the run's settings; `config.task.routing` is set.
-        look: called once with the run, before result.json is written.
+        look: called once with the run, before result.json is written; the files that it returns
+            are shown where the run is tracked.
 
     Raises:
         SparseftError: any of its kinds; result.json exists only after a run that ended well.
@@ -94,96 +99,81 @@ def execute_routing(
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    mapping = config.to_mapping()
     folder = run_folder(config)
     where = environment(device_name(device), torch.get_num_threads())
     done = finished_result(folder / "result.json", where, config.rerun)
     if done is not None:
         return RunOutcome(done, folder, skipped=True)
     started = time.perf_counter()
-    run = _Run(config, settings, str(device))
-    files.write_json(folder / "config.json", mapping)
-    tracker = tracker_of_run(config, folder, mapping)
-    summary: dict[str, Any] = {}
-    try:
-        parts = [run.half(split) for split in halves(run.dialogues, config.seed)]
-        found = run.figures(parts)
-        metrics = main_metrics(found.figures[0], found.ends)
-        turns = run.turns(parts)
-        router = run.save(folder / "router")
-        routed = RoutedRun(
-            config,
-            (run.answers.small.name, run.answers.large.name),
-            found.figures,
-            found.ends,
-            run.unit,
-            run.latency(),
-            turns,
-            metrics,
-            folder,
-        )
-        figures = content(
-            routed.names,
-            run.unit,
-            found.figures,
-            found.ends,
-            routed.latency,
-            settings,
-            router,
-            parts,
-        )
-        files.write_json(folder / "routing.json", figures)
-        lines = [json.dumps(each, ensure_ascii=False) for each in turns]
-        files.write_text(folder / "turns.jsonl", "\n".join(lines) + "\n")
-        if look is not None:
-            look(routed)
-        seconds = time.perf_counter() - started
-        result = run.result(metrics, seconds, where, mapping, router)
-        result.save(folder / "result.json")
-        summary = {f"test/{name}": value for name, value in metrics.items()}
-        if tracker is not None:
-            for number, point in enumerate(found.figures[0].points):
-                tracker.log(
-                    {"curve/share": point.share, "curve/quality": point.quality}, step=number
-                )
-    finally:
-        if tracker is not None:
-            tracker.finish(summary)
+    turns = load_turns(config.data)
+    with load_pair(settings, config.data, turns, str(device)) as pair:
+        run = _Run(config, settings, turns, pair, str(device))
+        result = _recorded(run, folder, where, look, started)
     return RunOutcome(result, folder)
 
 
-@dataclass(frozen=True)
-class _Found:
-    figures: list[RouterFigures]
-    ends: dict[str, Measured]
+def _recorded(
+    run: _Run, folder: Path, where: dict[str, Any], look: Look | None, started: float
+) -> Result:
+    """Compare, and write all that a run's folder holds."""
+    config, settings = run.config, run.settings
+    mapping = config.to_mapping()
+    files.write_json(folder / "config.json", mapping)
+    tracker = tracker_of_run(config, folder, mapping) or NullTracker()
+    summary: dict[str, Any] = {}
+    try:
+        parts = [run.half(split) for split in run.splits]
+        figures, ends = run.figures(parts)
+        whole = Whole(run.pair.answers, run.dialogues, run.makers, config.seed)
+        saved = whole.save(folder / "router", config.model, settings)
+        latency = whole.latency(run.encoder)
+        metrics = main_metrics(figures[0], ends, latency[str(saved["router"])])
+        names = run.pair.answers.small.name, run.pair.answers.large.name
+        turns = run.turns(parts)
+        routed = RoutedRun(
+            config, names, figures, ends, run.pair.unit, latency, turns, metrics, folder
+        )
+        said = content(
+            names, run.pair.unit, figures, ends, latency, settings, saved, parts, run.unanswered
+        )
+        files.write_json(folder / "routing.json", said)
+        lines = [json.dumps(each, ensure_ascii=False) for each in turns]
+        files.write_text(folder / "turns.jsonl", "\n".join(lines) + "\n")
+        shown = look(routed) if look is not None else None
+        seconds = time.perf_counter() - started
+        result = run.result(metrics, seconds, where, mapping, saved)
+        result.save(folder / "result.json")
+        for number, values in enumerate(curve_points(figures, settings.rates)):
+            tracker.log(values, step=number)
+        tracker.show(shown or ())
+        summary = {f"test/{name}": value for name, value in metrics.items()}
+    finally:
+        tracker.finish(summary)
+    return result
 
 
 class _Run:
-    """The loaded parts of one run."""
+    """The loaded parts of one run, checked as far as can be before anything is written."""
 
-    def __init__(self, config: RunConfig, settings: RoutingConfig, device: str) -> None:
-        self.config, self.settings = config, settings
-        known = default_experts(config.data)
-        small, large = settings.small, settings.large
-        if known is not None:
-            small, large = small or known[0], large or known[1]
-        if small is None or large is None:
-            raise ConfigError(
-                f"expected a small and a large expert for data={config.data.name}, got "
-                f"{'no small' if small is None else 'no large'} one; set task.routing.small and "
-                "task.routing.large, such as {file: answers.jsonl}."
+    def __init__(
+        self,
+        config: RunConfig,
+        settings: RoutingConfig,
+        turns: list[Turn],
+        pair: Pair,
+        device: str,
+    ) -> None:
+        self.config, self.settings, self.pair = config, settings, pair
+        self.turns_of_data = turns
+        self.dialogues = dialogues_of(turns)
+        if len(self.dialogues) < 4:
+            raise DataError(
+                "expected four dialogues or more, two for each half's pool, got "
+                f"{len(self.dialogues)}; give more."
             )
-        self.turns_of_data = _turns(config.data)
-        self.dialogues = dialogues_of(self.turns_of_data)
-        experts = [expert_of(each, config.data, device) for each in (small, large)]
-        for expert in experts:
-            if isinstance(expert, RecordedExpert):
-                expert.check(turn.id for turn in self.turns_of_data)
-        metric = Metric(settings.normalise, settings.separator)
-        self.answers = Answers(Remembered(experts[0]), Remembered(experts[1]), metric)
-        self._costs = cost_of_expert(small), cost_of_expert(large)
-        counted = all(cost.parameters is not None for cost in self._costs)
-        self.unit = "flops" if counted else "money"
+        self.splits = halves(self.dialogues, config.seed)
+        for split in self.splits:
+            _check(pair.answers.pool(split.pool), pair)
         self.encoder: SentenceEncoder = load_encoder(config.model, delta=settings.retriever)
         self.encoder.backbone.to(device)
         # Embeddings are looked up: they cost no operations.
@@ -193,25 +183,35 @@ class _Run:
             settings.routers,
             self.encoder,
             settings.neighbours,
-            scored=self.answers.scored(self.dialogues),
+            scored=pair.answers.scored(self.dialogues),
         )
         self._budget = settings.rates.index(settings.budget)
-        self._pool: Pool | None = None
+        self.unanswered: dict[str, int] = {}
 
     def half(self, split: Split) -> Half:
         """Every router on one half of the dialogues."""
-        return compare_half(
-            split, self.answers, self.makers, self.settings.rates, self.costs, seed=self.config.seed
+        found = compare_half(
+            split,
+            self.pair.answers,
+            self.makers,
+            self.settings.rates,
+            self.costs,
+            seed=self.config.seed,
         )
+        for end in ENDS[:2]:
+            silent = sum(bool(step.prediction.problem) for step in found.steps[end][0])
+            side = end.split()[0]
+            self.unanswered[side] = self.unanswered.get(side, 0) + silent
+        return found
 
     def costs(self, router: Router, pool: Pool) -> Costs:
         """Of a router; tokens are taken to have four characters where answers do not say."""
         embeds = hasattr(router, "embedder")
         width = int(getattr(self.encoder.backbone.config, "hidden_size", 0))
         return Costs(
-            *self._costs,
+            *self.pair.costs,
             RouterCost(self._size, len(pool), width) if embeds else RouterCost(),
-            "flops" if self.unit == "flops" else "money",
+            self.pair.unit,
             lambda text: max(1, round(len(text) / 4)),
         )
 
@@ -219,8 +219,8 @@ class _Run:
         """The router that was best at the budget on the pool's own dialogues."""
         return max(half.held_out, key=lambda name: half.held_out[name][self._budget])
 
-    def figures(self, parts: Sequence[Half]) -> _Found:
-        """Of all routers, both halves side by side."""
+    def figures(self, parts: Sequence[Half]) -> tuple[list[RouterFigures], dict[str, Measured]]:
+        """Of all routers and of the ends, both halves side by side."""
         curves = {
             CHOSEN: side_by_side([half.runs[self.best(half)] for half in parts]),
             **{name: side_by_side([half.runs[name] for half in parts]) for name in self.makers},
@@ -228,7 +228,7 @@ class _Run:
         ends = {name: side_by_side([half.runs[name] for half in parts]) for name in ENDS}
         groups = [name for half in parts for name in half.runs[ENDS[0]][0].groups]
         weights = resample(groups, self.settings.resamples, seed=0)
-        return _Found(figures_of(curves, ends, self._budget, weights), ends)
+        return figures_of(curves, ends, self._budget, weights), ends
 
     def turns(self, parts: Sequence[Half]) -> list[dict[str, Any]]:
         """Each turn under the chosen router at the budget."""
@@ -241,68 +241,13 @@ class _Run:
                 found.append(turn_record(step, judged, place, name, threshold))
         return found
 
-    def queries(self) -> list[Query]:
-        """All turns as the small expert meets them alone, with its answers."""
-        contexts = contexts_of(self.dialogues, self.answers.small)
-        asked = self.answers.small.predict(contexts)
-        return [query_of(context, own) for context, own in zip(contexts, asked, strict=True)]
-
-    def latency(self) -> dict[str, tuple[float, float]]:
-        """Milliseconds of a decision by router, median and 95th percentile, one at a time."""
-        assert self._pool is not None
-        drawn = np.random.default_rng(self.config.seed).permutation(len(self.turns_of_data))
-        queries = [self.queries()[place] for place in drawn[:_TIMED].tolist()]
-        found = {}
-        for name, make in self.makers.items():
-            router = make(self._pool)
-            times = []
-            for query in queries:
-                self.encoder.forget()
-                started = time.perf_counter()
-                router.scores([query])
-                times.append(1e3 * (time.perf_counter() - started))
-            found[name] = (float(np.median(times)), float(np.quantile(times, 0.95)))
-        return found
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        """Build the router of all dialogues that is best on them held out, and write it.
-
-        A router without a pool has nothing to write.
-        """
-        self._pool = self.answers.pool(self.dialogues)
-        queries = self.queries()
-        right = self.answers.right(self.dialogues)
-        found: list[tuple[float, str, float]] = []
-        for name, make in self.makers.items():
-            router = make(self._pool)
-            asked = queries if router.needs_confidence else [_bare(query) for query in queries]
-            scores = held_out_scores(self._pool, make, asked, seed=self.config.seed)
-            cut = thresholds(scores, [self.settings.budget])[0]
-            found.append((float(np.where(scores >= cut, right[1], right[0]).mean()), name, cut))
-        score, name, cut = max(found, key=lambda each: each[0])
-        facts = {
-            "router": name,
-            "wanted_share": self.settings.budget,
-            "held_out_turn_accuracy": round(score, 4),
-            "experts": [self.answers.small.name, self.answers.large.name],
-            "saved": False,
-        }
-        pool = self._pool.balanced(0) if name == "knn_balanced" else self._pool
-        kind = "knn" if name == "knn_balanced" else name
-        if kind in KINDS and np.isfinite(cut):
-            options = _OPTIONS.get(kind, lambda _: {})(self.settings)
-            delta = self.settings.retriever
-            save_router(folder, kind, pool, self.config.model, cut, options, facts, delta)
-            facts["saved"] = True
-        return facts
-
     def result(
         self,
         metrics: dict[str, float],
         seconds: float,
         where: dict[str, Any],
         mapping: dict[str, Any],
-        router: Mapping[str, Any],
+        saved: Mapping[str, Any],
     ) -> Result:
         """The record of the run."""
         config = self.config
@@ -317,7 +262,7 @@ class _Run:
             model=config.model.name,
             seed=config.seed,
             metrics=metrics,
-            validation=float(router["held_out_turn_accuracy"]),
+            validation=float(saved["held_out_turn_accuracy"]),
             seconds_to_best=seconds,
             cost={
                 **dict.fromkeys(COST_KEYS, 0),
@@ -340,24 +285,24 @@ class _Run:
             config_hash=config_hash(mapping),
             notes={
                 "metric": "turn_accuracy on held-out pool dialogues",
-                "router": dict(router),
-                "unit": self.unit,
-                "small": self.answers.small.name,
-                "large": self.answers.large.name,
+                "router": dict(saved),
+                "unit": self.pair.unit,
+                "small": self.pair.answers.small.name,
+                "large": self.pair.answers.large.name,
+                "unanswered": self.unanswered,
             },
         )
 
 
-def _turns(data: DataConfig) -> list[Turn]:
-    """The dialogues that are routed: those of the test split."""
-    if data.kind == "multiwoz":
-        return recorded_turns(data.root)
-    if data.kind == "turns":
-        if data.test is None:
-            raise ConfigError("expected a JSONL file in data.test, got none; set data.test.")
-        return read_jsonl(Path(data.root or ".") / data.test)
-    return list(load_dialogues(data, 0, 1).test)
-
-
-def _bare(query: Query) -> Query:
-    return Query(query.id, query.text, query.group)
+def _check(pool: Pool, pair: Pair) -> None:
+    """Refuse a pool that speaks for one model alone: nothing can be learned from it."""
+    large = int(pool.large.sum())
+    if 0 < large < len(pool):
+        return
+    side = "only the large one" if large == 0 else "the small one"
+    name = (pair.answers.large if large == 0 else pair.answers.small).name
+    raise DataError(
+        f"expected turns that {side} gets right ({name}) in each half's pool, got none among "
+        f"{pool.provenance['queries']} turns; see whether it answers at all, and whether small and "
+        "large are two models."
+    )

@@ -14,7 +14,7 @@ from sparseft.routing.judging import Judged
 from sparseft.routing.rollout import Step
 from sparseft.routing.scores import Measured, RouterFigures, ends_of
 
-__all__ = ["content", "main_metrics", "side_by_side", "turn_record"]
+__all__ = ["content", "curve_points", "main_metrics", "side_by_side", "turn_record"]
 
 
 def side_by_side(halves_of: Sequence[Sequence[Judged]]) -> Measured:
@@ -34,6 +34,7 @@ def side_by_side(halves_of: Sequence[Sequence[Judged]]) -> Measured:
 def turn_record(
     step: Step, judged: Judged, place: int, router: str, threshold: float
 ) -> dict[str, Any]:
+    """A line of turns.jsonl: where the turn at `place` went, why, and what came of it."""
     context = step.context
     return {
         "dialogue_id": context.dialogue,
@@ -50,7 +51,15 @@ def turn_record(
     }
 
 
-def main_metrics(figures: RouterFigures, ends: Mapping[str, Measured]) -> dict[str, float]:
+def main_metrics(
+    figures: RouterFigures, ends: Mapping[str, Measured], latency: tuple[float, float]
+) -> dict[str, float]:
+    """The metrics of result.json; what is not defined is left out.
+
+    Args:
+        figures: of the router that leads.
+        latency: milliseconds of a decision of the saved one, median and 95th percentile.
+    """
     known = ends_of(ends)
     values = {
         "jga": figures.quality,
@@ -64,6 +73,8 @@ def main_metrics(figures: RouterFigures, ends: Mapping[str, Measured]) -> dict[s
         "cpt50": figures.cpt50,
         "cpt80": figures.cpt80,
         "gap_closed": figures.gap_closed,
+        "decision_ms_p50": latency[0],
+        "decision_ms_p95": latency[1],
     }
     return {
         name: float(value)
@@ -81,6 +92,7 @@ def content(
     settings: RoutingConfig,
     router: Mapping[str, Any],
     parts: Sequence[Half],
+    unanswered: Mapping[str, int],
 ) -> dict[str, Any]:
     """Curves and figures as plain data; what is not defined is null.
 
@@ -89,6 +101,7 @@ def content(
         unit: of costs.
         latency: milliseconds of a decision by router, median and 95th percentile.
         router: what is said of the saved one.
+        unanswered: turns that the small and the large expert leave without an answer alone.
     """
     known = ends_of(ends)
     return {
@@ -108,7 +121,25 @@ def content(
         "latency_ms": {name: list(each) for name, each in latency.items()},
         "pools": [dict(half.pool.provenance) for half in parts],
         "saved": dict(router),
+        "unanswered": dict(unanswered),
     }
+
+
+def curve_points(
+    figures: Sequence[RouterFigures], rates: Sequence[float]
+) -> list[dict[str, float]]:
+    """For each wanted share of large calls what every router came to, as a tracker shows it."""
+    return [
+        {
+            "curve/wanted_share": rate,
+            **{
+                f"curve/{each.router.replace(' ', '_')}/{name}": getattr(each.points[place], name)
+                for each in figures
+                for name in ("share", "cost", "quality")
+            },
+        }
+        for place, rate in enumerate(rates)
+    ]
 
 
 def _plain(value: Any) -> Any:
