@@ -71,21 +71,32 @@ class PeakMemory:
         """The peak; None where this machine does not say."""
         if self._device.type == "cuda":
             return int(torch.cuda.max_memory_allocated(self._device))
-        try:
-            for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-        except OSError:
-            pass
-        return _resource_peak()
+        peak = _status("VmHWM")
+        return _resource_peak() if peak is None else peak
 
 
 def _reset_high_water_mark() -> bool:
+    """Set VmHWM to the present resident set; False where the kernel cannot or only says it did."""
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
-    return True
+    mark, now = _status("VmHWM"), _status("VmRSS")
+    return mark is not None and now is not None and mark <= now + _SLACK
+
+
+_SLACK = 32 * 1024**2  # what may be freed between two readings
+
+
+def _status(name: str) -> int | None:
+    """Bytes of a line of /proc/self/status."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return None
 
 
 def _resource_peak() -> int | None:

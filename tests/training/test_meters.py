@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,6 @@ from torch import nn
 
 from sparseft.training.devices import random_state, restore_random_state, unchanged_random_state
 from sparseft.training.meters import (
-    PeakMemory,
     StepMeter,
     count_flops,
     optimizer_state_bytes,
@@ -74,16 +76,24 @@ def test_a_probe_costs_a_forward_pass_and_little_more() -> None:
     assert full is not None and probe is not None and probe < 0.4 * full
 
 
+_PEAK = """
+import torch
+from sparseft.training.meters import PeakMemory
+memory = PeakMemory(torch.device("cpu"))
+start = memory.bytes()
+block = torch.ones(128, 1024, 1024)
+del block
+peak = memory.bytes()
+assert peak > start + 300e6, (start, peak)
+if "training began" in memory.source:
+    assert PeakMemory(torch.device("cpu")).bytes() < peak - 300e6
+"""
+
+
 def test_peak_memory_sees_what_was_freed_again_and_starts_anew() -> None:
-    memory = PeakMemory(torch.device("cpu"))
-    start = memory.bytes()
-    block = torch.ones(64, 1024, 1024)
-    del block
-    peak = memory.bytes()
-    assert start is not None and peak is not None and peak > start + 150e6
-    if "training began" in memory.source:
-        again = PeakMemory(torch.device("cpu")).bytes()
-        assert again is not None and again < peak - 150e6
+    # In a process of its own: where the kernel cannot reset the mark, what other tests used counts.
+    done = subprocess.run([sys.executable, "-c", _PEAK], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_optimizer_state_is_two_moments_and_a_counter() -> None:
