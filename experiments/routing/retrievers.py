@@ -73,7 +73,14 @@ OF_POOL = {
     "expert, sparse": RetrieverSettings(epochs=8, method=_FEW),
     "hardness then expert, sparse": RetrieverSettings(epochs=8, lr=3e-4),
 }
-RETRIEVERS = ("vanilla", *SHARED, *OF_POOL)
+# Only the lowest layers, pretrained or finetuned as the retriever of that name without them.
+LOWEST = {
+    "vanilla, 1 layer": ("vanilla", 1),
+    "vanilla, 2 layers": ("vanilla", 2),
+    "hardness, sparse, 2 layers": ("hardness, sparse", 2),
+    "task, sparse, 2 layers": ("task, sparse", 2),
+}
+RETRIEVERS = ("vanilla", *SHARED, *OF_POOL, *LOWEST)
 
 
 @cache
@@ -96,18 +103,20 @@ def task() -> Grades:
 
 def trained(name: str, models: Path, tested: Collection[str]) -> SentenceEncoder:
     """A retriever that does not depend on the pool, finetuned once."""
-    if name == "vanilla":
-        return load_encoder(MINILM)
+    kind, layers = LOWEST.get(name, (name, None))
+    model = replace(MINILM, layers=layers)
+    if kind == "vanilla":
+        return load_encoder(model)
     folder, record = models / _file(name), RESULTS / "trainings" / f"{_file(name)}.json"
-    library = name.endswith("library")
+    library = kind.endswith("library")
     if not (folder.is_dir() and record.is_file()):
-        grades = hardness() if name.startswith("hardness") else task()
+        grades = hardness() if kind.startswith("hardness") else task()
         finetune = finetune_with_library if library else finetune_sparse
-        found = finetune(MINILM, grades, SHARED[name], folder, tested=tested)
+        found = finetune(model, grades, SHARED[kind], folder, tested=tested)
         _write(record, {"retriever": name, "facts": found.facts, **_environment()})
     if library:
         return load_encoder(replace(MINILM, source="path", id=str(folder)))
-    return load_encoder(MINILM, delta=folder)
+    return load_encoder(model, delta=folder)
 
 
 def of_pool(name: str, pool: Pool, folder: Path, models: Path, tested: Collection[str]) -> Any:

@@ -19,6 +19,8 @@ from sparseft.routing.pools import Pool, load_pool
 from sparseft.routing.retriever import Embedder, load_encoder
 from sparseft.routing.router import Query, Router
 from sparseft.routing.routers import (
+    Cascade,
+    Chance,
     Classifier,
     MajorityVote,
     SimilarityRanking,
@@ -27,7 +29,7 @@ from sparseft.routing.routers import (
 )
 from sparseft.sparse import read_delta
 
-__all__ = ["KINDS", "SavedRouter", "build_router", "load_router", "save_router"]
+__all__ = ["KINDS", "POOLLESS", "SavedRouter", "build_router", "load_router", "save_router"]
 
 FORMAT = "sparseft.router.1"
 _SETTINGS, _POOL, _DELTA = "router.json", "pool.json", "retriever"
@@ -36,6 +38,10 @@ KINDS: Mapping[str, Callable[..., Router]] = {
     kind.name: kind
     for kind in (MajorityVote, WeightedVote, Classifier, SimilarityRanking, Verifier)
 }
+"""From a pool and an encoder."""
+
+POOLLESS: Mapping[str, Callable[..., Router]] = {kind.name: kind for kind in (Cascade, Chance)}
+"""From their options alone."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +63,30 @@ class SavedRouter:
         return found
 
 
-def build_router(kind: str, pool: Pool, embedder: Embedder, options: Mapping[str, Any]) -> Router:
-    """A router of a pool.
+def build_router(
+    kind: str, pool: Pool | None, embedder: Embedder | None, options: Mapping[str, Any]
+) -> Router:
+    """A router by its kind.
 
     Args:
-        kind: of `KINDS`.
+        kind: of `KINDS`, which need a pool and an embedder, or of `POOLLESS`.
         options: of that kind, such as k.
 
     Raises:
-        ConfigError: an unknown kind or option.
+        ConfigError: an unknown kind or option, or no pool for a kind that needs one.
         DataError: a pool that this kind cannot use.
     """
-    if kind not in KINDS:
-        raise ConfigError(
-            f"expected a router, one of {', '.join(sorted(KINDS))}, got {kind!r}; change it."
-        )
+    if kind not in KINDS and kind not in POOLLESS:
+        known = ", ".join(sorted([*KINDS, *POOLLESS]))
+        raise ConfigError(f"expected a router, one of {known}, got {kind!r}; change it.")
+    if kind in KINDS and (pool is None or embedder is None):
+        raise ConfigError(f"expected a pool and an encoder for the router {kind}; give them.")
     try:
-        return KINDS[kind](pool, embedder, **options)
+        return (
+            POOLLESS[kind](**options)
+            if kind in POOLLESS
+            else KINDS[kind](pool, embedder, **options)
+        )
     except TypeError as error:
         raise ConfigError(
             f"expected options of the router {kind}, got {dict(options)} ({error}); change them."
@@ -83,8 +96,8 @@ def build_router(kind: str, pool: Pool, embedder: Embedder, options: Mapping[str
 def save_router(
     folder: str | Path,
     kind: str,
-    pool: Pool,
-    model: ModelConfig,
+    pool: Pool | None,
+    model: ModelConfig | None,
     threshold: float,
     options: Mapping[str, Any] | None = None,
     facts: Mapping[str, Any] | None = None,
@@ -93,13 +106,20 @@ def save_router(
     """Write a folder that `load_router` reads; all of it or nothing.
 
     Args:
+        kind: of `KINDS` or `POOLLESS`.
+        pool: of exemplars; of a kind without a pool nothing is written of it, model and delta.
         model: the encoder's.
         facts: plain data to keep, such as the wanted share and what validation showed.
         delta: of a finetuned encoder, which is copied into the folder.
 
     Raises:
+        ConfigError: no pool or no model for a kind that needs them.
         DeltaError: the delta is missing or damaged.
     """
+    if kind in POOLLESS:
+        pool, model, delta = None, None, None
+    elif pool is None or model is None:
+        raise ConfigError(f"expected a pool and an encoder for the router {kind}; give them.")
     if delta is not None:
         read_delta(delta)
     content = {
@@ -107,13 +127,14 @@ def save_router(
         "kind": kind,
         "options": dict(options or {}),
         "threshold": threshold,
-        "model": dataclasses.asdict(model),
+        "model": None if model is None else dataclasses.asdict(model),
         "facts": dict(facts or {}),
     }
     if delta is not None:
         content["delta"] = _DELTA
     with files.directory(folder) as path:
-        pool.save(path / _POOL)
+        if pool is not None:
+            pool.save(path / _POOL)
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         files.write_text(path / _SETTINGS, text)
         if delta is not None:
@@ -139,12 +160,14 @@ def load_router(folder: str | Path, batch_size: int = 64) -> SavedRouter:
             )
         kind, options = str(content["kind"]), dict(content["options"])
         threshold, facts = float(content["threshold"]), dict(content["facts"])
-        model = ModelConfig(**content["model"])
+        model = None if kind in POOLLESS else ModelConfig(**content["model"])
         delta = path / _DELTA if content.get("delta") else None
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"expected a router's settings in {path / _SETTINGS}, got: {error!r}; build it again."
         ) from error
+    if model is None:
+        return SavedRouter(build_router(kind, None, None, options), threshold, facts)
     pool = load_pool(path / _POOL)
     router = build_router(kind, pool, load_encoder(model, batch_size, delta), options)
     return SavedRouter(router, threshold, facts)

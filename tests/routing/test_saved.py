@@ -14,7 +14,7 @@ from sparseft.errors import ConfigError, DataError
 from sparseft.routing import Query
 from sparseft.routing.pools import Pool, build_pool
 from sparseft.routing.retriever import load_encoder
-from sparseft.routing.saved import KINDS, build_router, load_router, save_router
+from sparseft.routing.saved import KINDS, POOLLESS, build_router, load_router, save_router
 from tests.tiny import save_tiny_model
 
 
@@ -45,6 +45,22 @@ def test_a_router_is_written_and_read_again(
     np.testing.assert_allclose(saved.router.scores(_ASKED), direct, atol=1e-6)
     assert saved.threshold == 0.4 and saved.facts == {"wanted": 0.5}
     assert saved.large(_ASKED).tolist() == (direct >= 0.4).tolist()
+
+
+@pytest.mark.parametrize("kind", sorted(POOLLESS))
+def test_a_router_without_a_pool_is_its_settings_alone(kind: str, tmp_path: Path) -> None:
+    save_router(tmp_path / "router", kind, None, None, 0.4)
+    assert [path.name for path in (tmp_path / "router").iterdir()] == ["router.json"]
+    saved = load_router(tmp_path / "router")
+    direct = build_router(kind, None, None, {}).scores(_ASKED)
+    np.testing.assert_array_equal(saved.router.scores(_ASKED), direct)
+    assert saved.router.needs_confidence == (kind == "cascade")
+
+
+def test_a_kind_with_a_pool_is_not_written_without(model: ModelConfig, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a pool and an encoder"):
+        save_router(tmp_path / "router", "knn", None, model, 0.4)
+    assert not (tmp_path / "router").exists()
 
 
 def test_bad_folders_and_options_are_refused(

@@ -15,7 +15,7 @@ from sparseft.config import ModelConfig, RoutingConfig
 from sparseft.routing.comparison import Answers
 from sparseft.routing.retriever import SentenceEncoder
 from sparseft.routing.rollout import contexts_of
-from sparseft.routing.saved import KINDS, save_router
+from sparseft.routing.saved import save_router
 from sparseft.routing.study import MakeRouter, held_out_scores, thresholds
 from sparseft.routing.texts import query_of
 from sparseft.routing.turns import Turn
@@ -57,7 +57,8 @@ class Whole:
     def save(self, folder: Path, model: ModelConfig, settings: RoutingConfig) -> dict[str, Any]:
         """Write the router that is best at the budget on dialogues held out; what is said of it.
 
-        A router without a pool has nothing to write; an older one is removed then.
+        Without a finite threshold (nothing or all goes up) none is written, and an older one is
+        removed.
         """
         found: list[tuple[float, str, float]] = []
         for name, make in self._makers.items():
@@ -77,7 +78,7 @@ class Whole:
             "saved": False,
         }
         kind = "knn" if name == "knn_balanced" else name
-        if kind in KINDS and np.isfinite(cut):
+        if np.isfinite(cut):
             pool = self._pool.balanced(0) if name == "knn_balanced" else self._pool
             options = _OPTIONS.get(kind, lambda _: {})(settings)
             save_router(folder, kind, pool, model, cut, options, facts, settings.retriever)
