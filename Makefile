@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 CHECK_PYTHON := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv intent compliance compliance-decoder test test-all lint format docs gpu gpu-test gpu-bench clean
+.PHONY: help venv intent compliance compliance-decoder test test-all lint format docs gpu gpu-test gpu-bench gpu-selection clean
 
 help:
 	@echo "make intent    finetune the embedded model on the built-in intents (ARGS='method=lora' changes settings)"
@@ -31,6 +31,7 @@ help:
 	@echo "make docs      build the documentation into site/"
 	@echo "make gpu       all that needs a CUDA device, in the current Python: tests, kernels, whole steps"
 	@echo "make gpu-test  its tests alone; make gpu-bench: its kernel benchmarks alone"
+	@echo "make gpu-selection  the comparison of methods at its full size; hours, resumable"
 	@echo "make clean     remove the environment and what tools left behind"
 
 # An environment without this mark is new or was left half-made, so it is made from the start.
@@ -105,6 +106,10 @@ gpu-test:
 
 gpu-bench:
 	@$(GPU) --only bench || test $$? -eq 3
+
+# Full training sets, MiniLM and SmolLM2, all methods and variants: experiments/selection/README.md.
+gpu-selection:
+	PYTHONPATH=.:kernels $(PYTHON) experiments/selection/run.py --size gpu $(ARGS)
 
 clean:
 	rm -rf .venv build dist site .hypothesis .mypy_cache .pytest_cache .ruff_cache
