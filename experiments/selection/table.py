@@ -71,16 +71,21 @@ class Row:
         """Median, 20th and 80th percentile over the pairs of runs of self / other.
 
         Tuning runs are left out: the machine's load changed between one method's and the next's.
-        Later runs go seed by seed and data set by data set, with the methods side by side.
+        Later runs go seed by seed and data set by data set, with the methods side by side; pairs of
+        different commits were not, and are left out, too.
         """
-        ratios = [
-            _cost(line, key) / _cost(other.runs[data][seed], key)
+        pairs = [
+            (line, other.runs[data][seed])
             for data, lines in self.runs.items()
             for seed, line in lines.items()
             if seed in other.runs.get(data, {})
-            and line["stage"] != "tuning"
-            and other.runs[data][seed]["stage"] != "tuning"
-            and _cost(other.runs[data][seed], key)
+        ]
+        ratios = [
+            _cost(line, key) / _cost(base, key)
+            for line, base in pairs
+            if "tuning" not in (line["stage"], base["stage"])
+            and line["environment"]["commit"] == base["environment"]["commit"]
+            and _cost(base, key)
         ]
         if not ratios:
             return None
